@@ -1,0 +1,1 @@
+//! Layer 1: bytes and structures: listpack, intset, hash table, B+ tree, stream blocks, HyperLogLog.

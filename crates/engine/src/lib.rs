@@ -1,0 +1,1 @@
+//! Layer 4: the whole database without sockets: pipeline, commands, config, observation.

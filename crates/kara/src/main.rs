@@ -1,0 +1,2 @@
+//! The one program: acts by the name it is called by.
+fn main() {}

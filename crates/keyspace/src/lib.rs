@@ -1,0 +1,1 @@
+//! Layer 2: shards, locks, databases, entries, values, expiry, journal and snapshot epochs.

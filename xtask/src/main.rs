@@ -1,0 +1,2 @@
+//! One command each for checks, tests, benches and reference peers.
+fn main() {}
