@@ -1,1 +1,6 @@
 //! Layer 0: newtypes, clock, number formats, glob, checksums, random numbers and the OS calls.
+//!
+//! Knows nothing of the protocol, of keys or of sockets; everything here can be tested by itself.
+
+pub mod hash;
+pub mod rng;

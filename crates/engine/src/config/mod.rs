@@ -1,0 +1,1 @@
+//! The registry of configuration names: parsing, validation, defaults, CONFIG GET/SET/REWRITE.
