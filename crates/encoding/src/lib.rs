@@ -1,1 +1,3 @@
 //! Layer 1: bytes and structures: listpack, intset, hash table, B+ tree, stream blocks, HyperLogLog.
+
+pub mod hyperloglog;
