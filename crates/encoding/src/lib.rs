@@ -1,3 +1,4 @@
 //! Layer 1: bytes and structures: listpack, intset, hash table, B+ tree, stream blocks, HyperLogLog.
 
 pub mod hyperloglog;
+pub mod listpack;
