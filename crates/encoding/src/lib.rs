@@ -1,4 +1,6 @@
 //! Layer 1: bytes and structures: listpack, intset, hash table, B+ tree, stream blocks, HyperLogLog.
 
 pub mod hyperloglog;
+pub mod int_table;
 pub mod listpack;
+pub mod table;

@@ -1,0 +1,129 @@
+//! Ways through a table: all words, a cursor that survives changes, a random word.
+
+use kara_base::rng::Rng;
+
+use super::segment::{LINE_SLOTS, MAX_LINES, Segment};
+use super::{SlotKind, Table};
+
+/// A cursor is the upper 48 bits of a hash: everything below it has been visited.
+pub const CURSOR_BITS: u32 = 48;
+const CURSOR_MASK: u64 = (1 << CURSOR_BITS) - 1;
+
+/// All words, in no promised order.
+pub struct Iter<'a, K: SlotKind> {
+    table: &'a Table<K>,
+    segment: Option<Segment<K>>,
+    /// The directory index after the current segment.
+    next: usize,
+    slot: usize,
+    stash: usize,
+}
+
+impl<K: SlotKind> Iterator for Iter<'_, K> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        loop {
+            if let Some(segment) = self.segment {
+                while self.slot < segment.lines * LINE_SLOTS {
+                    let word = segment.word_at(self.slot);
+                    self.slot += 1;
+                    if word != 0 {
+                        return Some(word);
+                    }
+                }
+            }
+            if self.next >> self.table.depth != 0 {
+                let word = self.table.stash.get(self.stash).copied();
+                self.stash += 1;
+                self.segment = None;
+                return word;
+            }
+            let segment = self.table.segment_at(self.next);
+            self.next += 1 << (self.table.depth - segment.depth);
+            self.segment = Some(segment);
+            self.slot = K::HEADER_WORDS;
+        }
+    }
+}
+
+impl<K: SlotKind> Table<K> {
+    pub fn iter(&self) -> Iter<'_, K> {
+        Iter { table: self, segment: None, next: 0, slot: 0, stash: 0 }
+    }
+
+    /// Calls `visit` with the words from `cursor` on, line by line, until at least `count` came or the end is
+    /// reached; returns the next cursor, 0 at the end. Cursors have 48 bits; higher bits are ignored.
+    ///
+    /// A word that is in the table from a scan's first call to its last is visited exactly once, whatever
+    /// changes in between.
+    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(u64)) -> u64 {
+        let mut cursor = cursor & CURSOR_MASK;
+        let mut seen = 0;
+        loop {
+            cursor = self.scan_line(cursor, |word| {
+                seen += 1;
+                visit(word);
+            });
+            if cursor == 0 || seen >= count {
+                return cursor;
+            }
+        }
+    }
+
+    /// Visits the words of the line that `cursor` points into, from `cursor` on; returns the line's end.
+    pub fn scan_line(&self, cursor: u64, mut visit: impl FnMut(u64)) -> u64 {
+        let cursor = cursor & CURSOR_MASK;
+        let (_, segment) = self.segment(cursor << (64 - CURSOR_BITS));
+        // The cursor's bits after the segment's prefix: 16 of the tag, then those that no tag knows.
+        let within = (cursor << segment.depth) & CURSOR_MASK;
+        let first_tag = (within >> 32) as u16;
+        let between_tags = within & 0xffff_ffff != 0;
+        let home = segment.home(first_tag);
+        segment.each_at_home(home, |word| {
+            let tag = K::tag(word, segment.depth);
+            let visited = tag < first_tag
+                || (between_tags && tag == first_tag && self.kind.hash(word) >> (64 - CURSOR_BITS) < cursor);
+            if !visited {
+                visit(word);
+            }
+        });
+        let line = (home - Segment::<K>::FIRST + 1) as u64;
+        let end_tag = (line << 16).div_ceil(segment.homes() as u64);
+        let prefix = cursor & !(CURSOR_MASK >> segment.depth);
+        let end = prefix + ((end_tag << 32) >> segment.depth);
+        for &word in &self.stash {
+            if (cursor..end).contains(&(self.kind.hash(word) >> (64 - CURSOR_BITS))) {
+                visit(word);
+            }
+        }
+        end & CURSOR_MASK
+    }
+
+    /// A word chosen with equal chances among all, `None` if there is none. Takes two or three tries of one
+    /// directory word and one slot each.
+    pub fn random(&self, rng: &mut Rng) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
+        let widest = if self.depth == 0 { self.segment_at(0).lines } else { MAX_LINES } * LINE_SLOTS;
+        // Each slot of each segment, and each word of the stash, is hit with the same chance.
+        let places = (widest << self.depth) + self.stash.len();
+        loop {
+            let at = rng.below(places as u64) as usize;
+            if at >= widest << self.depth {
+                return self.stash.get(at - (widest << self.depth)).copied();
+            }
+            let (index, slot) = (at / widest, at % widest);
+            let segment = self.segment_at(index);
+            let span = 1usize << (self.depth - segment.depth);
+            if index & (span - 1) != 0 || slot >= segment.lines * LINE_SLOTS {
+                continue; // a segment counts at its first directory word only
+            }
+            let word = segment.word_at(slot);
+            if word != 0 {
+                return Some(word);
+            }
+        }
+    }
+}
