@@ -4,3 +4,4 @@ pub mod hyperloglog;
 pub mod int_table;
 pub mod listpack;
 pub mod table;
+pub mod stream;
