@@ -3,5 +3,5 @@
 pub mod hyperloglog;
 pub mod int_table;
 pub mod listpack;
-pub mod table;
 pub mod stream;
+pub mod table;

@@ -114,27 +114,21 @@ impl Block {
     }
 
     /// Appends an entry. None, and no change, if the block would be too large.
-    pub(super) fn append(
-        &mut self,
-        master: StreamId,
-        id: StreamId,
-        fields: &[(&[u8], &[u8])],
-    ) -> Option<()> {
+    pub(super) fn append(&mut self, master: StreamId, id: StreamId, fields: &[(&[u8], &[u8])]) -> Option<()> {
         let head = self.master(master);
         let same = head.fields == fields.len()
-            && self
-                .list
-                .iter_from(head.names)
-                .zip(fields)
-                .all(|(known, (name, _))| known.eq_bytes(name));
+            && self.list.iter_from(head.names).zip(fields).all(|(known, (name, _))| known.eq_bytes(name));
         let ms = id.ms.wrapping_sub(master.ms) as i64;
         let seq = id.seq.wrapping_sub(master.seq) as i64;
         let flags = if same { SAME_FIELDS } else { 0 };
         let head = [flags, ms, seq].map(Element::Int).into_iter();
         let pairs = fields.iter().flat_map(|(name, value)| [Element::Str(name), Element::Str(value)]);
         let size = fields.iter().fold(RESERVE_BYTES, |sum, (name, value)| {
-            sum.saturating_add(Listpack::entry_bytes(Element::Str(value)))
-                .saturating_add(if same { 0 } else { Listpack::entry_bytes(Element::Str(name)) })
+            sum.saturating_add(Listpack::entry_bytes(Element::Str(value))).saturating_add(if same {
+                0
+            } else {
+                Listpack::entry_bytes(Element::Str(name))
+            })
         });
         // The entry's head and tail are within the reserve's double.
         if !self.list.would_fit(size.saturating_add(RESERVE_BYTES)) {
@@ -192,7 +186,8 @@ impl Block {
 
     /// Marks an entry as deleted; false if there is none or it was deleted before.
     pub(super) fn delete(&mut self, master: StreamId, id: StreamId) -> bool {
-        let found = self.walk(master).take_while(|(_, place)| place.id <= id).find(|(_, place)| place.id == id);
+        let found =
+            self.walk(master).take_while(|(_, place)| place.id <= id).find(|(_, place)| place.id == id);
         match found {
             Some((at, place)) if !place.deleted() => {
                 self.replace(at, place.flags | DELETED);
@@ -279,8 +274,7 @@ impl Block {
             fields = self.int(values) as usize;
             values = step();
         }
-        let id =
-            StreamId::new(head.id.ms.wrapping_add(ms as u64), head.id.seq.wrapping_add(seq as u64));
+        let id = StreamId::new(head.id.ms.wrapping_add(ms as u64), head.id.seq.wrapping_add(seq as u64));
         Place { flags, id, fields, values }
     }
 

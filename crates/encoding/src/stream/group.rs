@@ -180,10 +180,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn ids(group: &Group, consumer: ConsumerId) -> Vec<u64> {
-        group
-            .consumer_pending_range(consumer, StreamId::MIN..=StreamId::MAX)
-            .map(|(id, _)| id.seq)
-            .collect()
+        group.consumer_pending_range(consumer, StreamId::MIN..=StreamId::MAX).map(|(id, _)| id.seq).collect()
     }
 
     #[test]

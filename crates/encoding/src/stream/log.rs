@@ -179,9 +179,9 @@ impl Log {
         if id <= self.state.last_id {
             return Err(AddError::NotAbove);
         }
-        let bytes = fields.iter().fold(0usize, |sum, (name, value)| {
-            sum.saturating_add(name.len()).saturating_add(value.len())
-        });
+        let bytes = fields
+            .iter()
+            .fold(0usize, |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value.len()));
         if bytes > BLOCK_MAX_BYTES {
             return Err(AddError::TooLarge);
         }

@@ -136,7 +136,9 @@ fn contradictions_are_corrupt() {
             let mut broken = bytes.to_vec();
             broken[at] ^= 1 << bit;
             // Refused, or sound enough for every operation.
-            if let Ok(mut log) = Log::from_blocks([(id(1), &broken[..])], LogState { last_id: StreamId::MAX, ..state }) {
+            if let Ok(mut log) =
+                Log::from_blocks([(id(1), &broken[..])], LogState { last_id: StreamId::MAX, ..state })
+            {
                 exercise(&mut log);
             }
         }
