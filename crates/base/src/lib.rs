@@ -2,5 +2,9 @@
 //!
 //! Knows nothing of the protocol, of keys or of sockets; everything here can be tested by itself.
 
+mod grisu;
 pub mod hash;
+pub mod ids;
+pub mod number;
 pub mod rng;
+pub mod text;
