@@ -49,7 +49,9 @@ impl Value {
     /// The bytes of any kind of string, status and error texts included.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
-            Value::Simple(text) | Value::Error(text) | Value::Bulk(text) | Value::BigNumber(text) => Some(text),
+            Value::Simple(text) | Value::Error(text) | Value::Bulk(text) | Value::BigNumber(text) => {
+                Some(text)
+            }
             Value::Verbatim { text, .. } => Some(text),
             _ => None,
         }
@@ -388,7 +390,9 @@ impl ReplyParser {
         let value = match (kind, text) {
             (b'$', _) => Value::Bulk(text.to_vec()),
             (b'!', _) => Value::Error(text.to_vec()),
-            (_, &[a, b, c, b':', ref text @ ..]) => Value::Verbatim { format: [a, b, c], text: text.to_vec() },
+            (_, &[a, b, c, b':', ref text @ ..]) => {
+                Value::Verbatim { format: [a, b, c], text: text.to_vec() }
+            }
             _ => return Err(ReplyError::BadVerbatim),
         };
         Ok(Ok((Item::Value(value), begin + wanted)))
@@ -564,10 +568,8 @@ mod tests {
                 items().prop_map(Value::Set),
                 items().prop_map(Value::Push),
                 pairs().prop_map(Value::Map),
-                (pairs(), inner.clone()).prop_map(|(attributes, value)| Value::Attributed {
-                    attributes,
-                    value: Box::new(value)
-                }),
+                (pairs(), inner.clone())
+                    .prop_map(|(attributes, value)| Value::Attributed { attributes, value: Box::new(value) }),
             ]
         })
     }
@@ -594,7 +596,8 @@ mod tests {
     #[test]
     fn mutated_replies_never_panic_and_never_depend_on_pieces() {
         let mut rng = kara_base::rng::Rng::new(7);
-        let seed = b"*3\r\n%1\r\n$1\r\nk\r\n,1.5\r\n~2\r\n:1\r\n_\r\n|1\r\n+a\r\n#t\r\n=7\r\ntxt:abc\r\n$-1\r\n";
+        let seed =
+            b"*3\r\n%1\r\n$1\r\nk\r\n,1.5\r\n~2\r\n:1\r\n_\r\n|1\r\n+a\r\n#t\r\n=7\r\ntxt:abc\r\n$-1\r\n";
         let alphabet = b"*$:+-~%>|=!_#,(\r\n0123456789";
         for _ in 0..20_000 {
             let mut bytes = seed.to_vec();

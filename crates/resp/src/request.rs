@@ -281,12 +281,7 @@ impl ParseState {
     }
 
     #[cold]
-    fn resume(
-        &mut self,
-        buf: &[u8],
-        limits: &Limits,
-        request: &mut Request,
-    ) -> Result<Step, ProtocolError> {
+    fn resume(&mut self, buf: &[u8], limits: &Limits, request: &mut Request) -> Result<Step, ProtocolError> {
         match self.partial.take() {
             Some(mut partial) => {
                 std::mem::swap(&mut request.ranges, &mut partial.ranges);

@@ -59,11 +59,10 @@ fn accepted_streams() {
         b"\r\n\n   \r\n*0\r\n*-1\r\n*-10\r\nPING\r\n\tPING\t\r\nPING\r\r\n",
         &[&["PING"], &["PING"], &["PING"]],
     );
-    assert_requests(b"PING\rfoo\r\nECHO \"a\\x41\" 'b c'\r\n\"\"\r\n", &[
-        &["PING", "foo"],
-        &["ECHO", "aA", "b c"],
-        &[""],
-    ]);
+    assert_requests(
+        b"PING\rfoo\r\nECHO \"a\\x41\" 'b c'\r\n\"\"\r\n",
+        &[&["PING", "foo"], &["ECHO", "aA", "b c"], &[""]],
+    );
     // Waiting, not wrong.
     for stream in [
         &b"*1\r"[..],
@@ -232,12 +231,17 @@ fn mutated_streams_never_panic_and_never_depend_on_pieces() {
         let (a, b) = stream.split_at(rng.below(stream.len() as u64 + 1) as usize);
         let split = requests_in_pieces(&[a, b], &limits);
         let bytewise: Vec<&[u8]> = stream.chunks(1).collect();
-        let (whole, bytewise) = (requests_in_pieces(&[&stream], &limits), requests_in_pieces(&bytewise, &limits));
+        let (whole, bytewise) =
+            (requests_in_pieces(&[&stream], &limits), requests_in_pieces(&bytewise, &limits));
         // Whether a line is too long may show earlier when it comes in pieces; all else must agree.
         for pieces in [split, bytewise] {
             let too_long = matches!(
                 pieces.1,
-                Some(ProtocolError::LongInline | ProtocolError::LongBulkCount | ProtocolError::LongMultibulkCount)
+                Some(
+                    ProtocolError::LongInline
+                        | ProtocolError::LongBulkCount
+                        | ProtocolError::LongMultibulkCount
+                )
             );
             if too_long {
                 assert!(whole.0.starts_with(&pieces.0));
