@@ -2,6 +2,9 @@
 
 pub mod hyperloglog;
 pub mod int_table;
+pub mod intset;
 pub mod listpack;
+pub mod lzf;
+pub mod size_class;
 pub mod stream;
 pub mod table;

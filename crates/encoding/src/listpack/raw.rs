@@ -1,11 +1,12 @@
 //! The allocation behind a listpack: the only unsafe code of the module. Everything else reads through `as_bytes` and
 //! writes through `splice`.
 //!
-//! Invariant: `ptr` is an allocation of `capacity(total)` bytes, where `total` is the header's first field, `7 <= total
+//! Invariant: `ptr` is an allocation of `size_class(total)` bytes, where `total` is the header's first field, `7 <= total
 //! <= MAX_BYTES`; its first `total` bytes are initialized and the last of them is the end byte.
 
 use super::TooLarge;
 use super::entry::END;
+use crate::size_class::size_class;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
@@ -24,21 +25,8 @@ unsafe impl Send for Listpack {}
 // SAFETY: as above: `&Listpack` only reads.
 unsafe impl Sync for Listpack {}
 
-/// The allocator's size class for `total` bytes: multiples of 16 to 128, then four classes per doubling. Asking for all
-/// of it costs nothing, and growth within it needs no call.
-fn capacity(total: usize) -> usize {
-    if total <= 8 {
-        8
-    } else if total <= 128 {
-        (total + 15) & !15
-    } else {
-        let step = 1usize << ((total - 1).ilog2() - 2);
-        (total + step - 1) & !(step - 1)
-    }
-}
-
 fn layout(total: usize) -> Layout {
-    Layout::from_size_align(capacity(total), 1).expect("at most 1 GiB")
+    Layout::from_size_align(size_class(total), 1).expect("at most 1 GiB")
 }
 
 impl Listpack {
@@ -77,7 +65,7 @@ impl Listpack {
 
     /// Bytes that the allocator hands out for it.
     pub fn allocated_bytes(&self) -> usize {
-        capacity(self.bytes_len())
+        size_class(self.bytes_len())
     }
 
     #[inline]
@@ -110,7 +98,7 @@ impl Listpack {
         if new > MAX_BYTES {
             return Err(TooLarge);
         }
-        if capacity(new) > capacity(old) {
+        if size_class(new) > size_class(old) {
             self.resize(old, new);
         }
         let base = self.ptr.as_ptr();
@@ -125,7 +113,7 @@ impl Listpack {
                 to = to.add(piece.len());
             }
         }
-        if capacity(new) < capacity(old) {
+        if size_class(new) < size_class(old) {
             self.resize(old, new);
         }
         self.set_total(new);
