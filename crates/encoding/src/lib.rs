@@ -1,5 +1,6 @@
 //! Layer 1: bytes and structures: listpack, intset, hash table, B+ tree, stream blocks, HyperLogLog.
 
+pub mod btree;
 pub mod hyperloglog;
 pub mod int_table;
 pub mod intset;
