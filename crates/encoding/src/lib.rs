@@ -1,6 +1,7 @@
 //! Layer 1: bytes and structures: listpack, intset, hash table, B+ tree, stream blocks, HyperLogLog.
 
 pub mod btree;
+pub mod geohash;
 pub mod hyperloglog;
 pub mod int_table;
 pub mod intset;

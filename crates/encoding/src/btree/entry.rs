@@ -165,7 +165,17 @@ mod tests {
     #[test]
     fn keys_order_like_scores() {
         let scores = [
-            f64::NEG_INFINITY, -1e300, -2.0, -1.5, -f64::MIN_POSITIVE, -5e-324, 0.0, 5e-324, 1.0, 1e17, f64::MAX,
+            f64::NEG_INFINITY,
+            -1e300,
+            -2.0,
+            -1.5,
+            -f64::MIN_POSITIVE,
+            -5e-324,
+            0.0,
+            5e-324,
+            1.0,
+            1e17,
+            f64::MAX,
             f64::INFINITY,
         ];
         for pair in scores.windows(2) {

@@ -106,7 +106,8 @@ fn run(kind: Scores, seed: u64, steps: usize) {
                     let rank = rng.below(model.len() as u64) as usize;
                     let entry = tree.entry_at(rank).unwrap();
                     // Small steps mostly, to stay inside a leaf's neighbourhood.
-                    let new = if rng.below(2) == 0 { model[rank].0 + 0.25 } else { score(kind, step, &mut rng) };
+                    let new =
+                        if rng.below(2) == 0 { model[rank].0 + 0.25 } else { score(kind, step, &mut rng) };
                     if !new.is_nan() {
                         let (_, m) = model.remove(rank);
                         let new = (new, m);
@@ -203,7 +204,10 @@ fn deep_trees_empty_from_either_end() {
             let before = tree.len();
             tree.remove_range(start, n, |_, _| ());
             next = if from_top { tree.len() as i32 } else { next + (before - tree.len()) as i32 };
-            assert_eq!(tree.get(0).map(|e| e.1), (!tree.is_empty()).then_some(if from_top { 0.0 } else { f64::from(next) }));
+            assert_eq!(
+                tree.get(0).map(|e| e.1),
+                (!tree.is_empty()).then_some(if from_top { 0.0 } else { f64::from(next) })
+            );
         }
         assert_eq!(tree.node_bytes(), size_of::<Leaf>());
         check(&tree, &Model::new());
