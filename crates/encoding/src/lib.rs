@@ -8,5 +8,6 @@ pub mod intset;
 pub mod listpack;
 pub mod lzf;
 pub mod size_class;
+pub mod sorted_set;
 pub mod stream;
 pub mod table;

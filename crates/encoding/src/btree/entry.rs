@@ -9,6 +9,7 @@
 //! The score is a native-endian f64; the length is 7 bits per byte, low group first, bit 7 set on all but the last.
 //! A 17-byte member takes 26 bytes, which the allocator rounds to 32.
 
+use crate::table::prefetch;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -124,7 +125,7 @@ impl Entry {
     }
 
     /// # Safety
-    /// `addr` came from `addr()` of an entry that is still live.
+    /// `addr` came from `addr` of an entry that is still live.
     #[inline]
     pub(crate) unsafe fn from_addr(addr: u64) -> Entry {
         // SAFETY: a live entry's address isn't null.
@@ -145,17 +146,6 @@ impl Entry {
         // SAFETY: live by contract.
         layout(unsafe { self.member() }.len()).size()
     }
-}
-
-#[inline]
-pub(crate) fn prefetch(ptr: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(ptr.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = ptr;
 }
 
 #[cfg(test)]

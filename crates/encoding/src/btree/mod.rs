@@ -77,12 +77,24 @@ impl<'a> Bound<'a> {
         }
     }
 
+    /// Whether the place is behind an item of this score and member.
+    #[inline]
+    pub fn is_after(&self, score: f64, member: &[u8]) -> bool {
+        self.is_after_with(score_key(score), || member)
+    }
+
     /// Whether the place is behind `entry`, a live one, whose score key is `key`.
     #[inline]
-    fn is_after(&self, key: u64, entry: Entry) -> bool {
+    fn is_after_entry(&self, key: u64, entry: Entry) -> bool {
+        // SAFETY: live by contract of this private function.
+        self.is_after_with(key, || unsafe { entry.member() })
+    }
+
+    /// Looks at the member only where the key leaves it open.
+    #[inline]
+    fn is_after_with<'m>(&self, key: u64, own: impl FnOnce() -> &'m [u8]) -> bool {
         let less = |member: &[u8], after: bool| {
-            // SAFETY: live by contract of this private function.
-            let own = unsafe { entry.member() };
+            let own = own();
             own < member || after && own == member
         };
         match self.0 {
@@ -247,12 +259,16 @@ impl Tree {
     /// Removes the entries of ranks `start..start + n`, cut at the end; `gone` sees each before it is freed, in
     /// ascending order. Takes O(log len + n / leaf) beside that.
     pub fn remove_range(&mut self, start: usize, n: usize, mut gone: impl FnMut(&[u8], f64)) {
+        // SAFETY: an entry handed over is live.
+        self.remove_entries(start, n, |entry| unsafe { gone(entry.member(), entry.score()) });
+    }
+
+    /// As `remove_range`, for the owner of an index: `gone` sees the handles.
+    pub(crate) fn remove_entries(&mut self, start: usize, n: usize, mut gone: impl FnMut(Entry)) {
         self.take_range(start, n, &mut |entry| {
+            gone(entry);
             // SAFETY: `take_range` hands over each entry once, out of the tree, live.
-            unsafe {
-                gone(entry.member(), entry.score());
-                entry.free();
-            }
+            unsafe { entry.free() };
         });
     }
 
@@ -308,7 +324,7 @@ impl Tree {
         let stays = pos > 0 && pos + 1 < leaf.len() && {
             let (low, high) = (leaf.entry(pos - 1), leaf.entry(pos + 1));
             // SAFETY: entries in a leaf are live.
-            unsafe { bound.is_after(low.key(), low) && !bound.is_after(high.key(), high) }
+            unsafe { bound.is_after_entry(low.key(), low) && !bound.is_after_entry(high.key(), high) }
         };
         if stays {
             leaf.rekey(pos, key);

@@ -140,7 +140,7 @@ impl Leaf {
             let mid = lo + (hi - lo) / 2;
             let entry = self.entry(mid);
             // SAFETY: an entry in a leaf is live.
-            if bound.is_after(unsafe { entry.key() }, entry) {
+            if bound.is_after_entry(unsafe { entry.key() }, entry) {
                 lo = mid + 1;
             } else {
                 hi = mid;
@@ -340,7 +340,7 @@ impl Inner {
         while lo < hi {
             let mid = lo + (hi - lo) / 2;
             // SAFETY: `firsts` names entries that stand in the leaves below, hence live.
-            if bound.is_after(self.keys[mid], unsafe { Entry::from_addr(self.firsts[mid]) }) {
+            if bound.is_after_entry(self.keys[mid], unsafe { Entry::from_addr(self.firsts[mid]) }) {
                 lo = mid + 1;
             } else {
                 hi = mid;
@@ -373,6 +373,7 @@ impl Inner {
         self.len += 1;
     }
 
+    #[cfg(test)]
     pub(super) fn child(&self, i: usize) -> Child {
         // SAFETY: as in `position`.
         let first = unsafe { Entry::from_addr(self.firsts[i]) };

@@ -3,9 +3,10 @@
 use super::*;
 use kara_base::rng::Rng;
 
-type Model = Vec<(f64, Vec<u8>)>;
+type Item = (f64, Vec<u8>);
+type Model = Vec<Item>;
 
-fn less(a: &(f64, Vec<u8>), b: &(f64, Vec<u8>)) -> std::cmp::Ordering {
+fn less(a: &Item, b: &Item) -> std::cmp::Ordering {
     score_key(a.0).cmp(&score_key(b.0)).then_with(|| a.1.cmp(&b.1))
 }
 
@@ -101,26 +102,19 @@ fn run(kind: Scores, seed: u64, steps: usize) {
                     model.remove(at);
                 }
             }
-            6..13 => {
-                if !model.is_empty() {
-                    let rank = rng.below(model.len() as u64) as usize;
-                    let entry = tree.entry_at(rank).unwrap();
-                    // Small steps mostly, to stay inside a leaf's neighbourhood.
-                    let new =
-                        if rng.below(2) == 0 { model[rank].0 + 0.25 } else { score(kind, step, &mut rng) };
-                    if !new.is_nan() {
-                        let (_, m) = model.remove(rank);
-                        let new = (new, m);
-                        match model.binary_search_by(|e| less(e, &new)) {
-                            // Another entry has that very score and member: not in a set; leave it.
-                            Ok(_) => model.insert(rank, (tree.get(rank).unwrap().1, new.1)),
-                            Err(at) => {
-                                // SAFETY: a handle of this tree.
-                                unsafe { tree.rescore(entry, new.0) };
-                                model.insert(at, new);
-                            }
-                        }
-                    }
+            6..13 if !model.is_empty() => {
+                let rank = rng.below(model.len() as u64) as usize;
+                let entry = tree.entry_at(rank).unwrap();
+                let (old, m) = model[rank].clone();
+                // Small steps mostly, to stay inside a leaf's neighbourhood; inf - inf is no score.
+                let new = if rng.below(2) == 0 { old + 0.25 } else { score(kind, step, &mut rng) };
+                let new = (new, m);
+                // Another entry may have that very score and member: not in a set.
+                if let Err(at) = model.binary_search_by(|e| less(e, &new)) {
+                    // SAFETY: a handle of this tree.
+                    unsafe { tree.rescore(entry, new.0) };
+                    model.remove(rank);
+                    model.insert(at - usize::from(at > rank), new);
                 }
             }
             13 if !growing => {
@@ -135,7 +129,7 @@ fn run(kind: Scores, seed: u64, steps: usize) {
             14 => {
                 let (s, m) = (score(kind, step, &mut rng), member(&mut rng));
                 let key = score_key(s);
-                let before = |f: &dyn Fn(&(f64, Vec<u8>)) -> bool| model.iter().filter(|e| f(e)).count();
+                let before = |f: &dyn Fn(&Item) -> bool| model.iter().filter(|e| f(e)).count();
                 assert_eq!(tree.rank_of(&Bound::before_score(s)), before(&|e| score_key(e.0) < key));
                 assert_eq!(tree.rank_of(&Bound::after_score(s)), before(&|e| score_key(e.0) <= key));
                 let probe = (s, m.clone());
