@@ -380,7 +380,7 @@ impl<'a> Iterator for EntriesBack<'a> {
 /// Checks a block's structure; its last id if it is sound.
 fn check_block(list: &Listpack, master: StreamId) -> Option<StreamId> {
     let mut elements = list.iter();
-    let mut int = |elements: &mut Iter<'_>| elements.next()?.as_int();
+    let int = |elements: &mut Iter<'_>| elements.next()?.as_int();
     let live = u64::try_from(int(&mut elements)?).ok()?;
     let deleted = u64::try_from(int(&mut elements)?).ok()?;
     let names = usize::try_from(int(&mut elements)?).ok()?;
