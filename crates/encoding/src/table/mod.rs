@@ -42,6 +42,11 @@ pub trait SlotKind {
     /// `word` as it stands after its segment merged with the sibling into `depth`; `upper` if it was the one
     /// with the higher hashes.
     fn widen(word: u64, upper: bool) -> u64;
+    /// The header words of two siblings that merge.
+    fn merge_headers(lower: [u64; 8], upper: [u64; 8]) -> [u64; 8] {
+        let _ = upper;
+        lower
+    }
     /// The word's whole hash.
     fn hash(&self, word: u64) -> u64;
     /// Asks for what `hash` will read.
@@ -61,6 +66,11 @@ pub trait SlotKind {
 pub unsafe trait EntryKind {
     /// See [`SlotKind::HEADER_WORDS`].
     const HEADER_WORDS: usize = 1;
+    /// The header words of two siblings that merge.
+    fn merge_headers(lower: [u64; 8], upper: [u64; 8]) -> [u64; 8] {
+        let _ = upper;
+        lower
+    }
     /// The hash of the entry's key.
     ///
     /// # Safety
@@ -94,6 +104,10 @@ impl<E: EntryKind> SlotKind for PointerSlots<E> {
     #[inline]
     fn widen(word: u64, upper: bool) -> u64 {
         (word & POINTER_MASK) | ((word >> 1) & !POINTER_MASK & (u64::MAX >> 1)) | u64::from(upper) << 63
+    }
+
+    fn merge_headers(lower: [u64; 8], upper: [u64; 8]) -> [u64; 8] {
+        E::merge_headers(lower, upper)
     }
 
     fn hash(&self, word: u64) -> u64 {
@@ -336,7 +350,7 @@ impl<K: SlotKind> Table<K> {
     }
 
     /// Overwrites the header words of the hash's segment, except for the low 16 bits of the first. A split
-    /// copies them to both halves; a merge keeps the lower half's.
+    /// copies them to both halves; a merge asks [`SlotKind::merge_headers`].
     pub fn set_header(&mut self, hash: u64, header: &[u64; 8]) {
         self.segment(hash).1.set_header(header);
     }

@@ -198,7 +198,7 @@ impl<K: SlotKind> Table<K> {
         let depth = segment.depth - 1;
         let lines = Segment::<K>::lines_for(count + count / 8);
         let Some(merged) = Self::build(words.as_slice(), lines, depth) else { return false };
-        merged.set_header(&lower.header());
+        merged.set_header(&K::merge_headers(lower.header(), upper.header()));
         self.point(first, merged);
         self.lines = self.lines - lower.lines - upper.lines + merged.lines;
         self.segments -= 1;

@@ -52,6 +52,31 @@ impl<K: SlotKind> Table<K> {
         Iter { table: self, segment: None, next: 0, slot: 0, stash: 0 }
     }
 
+    /// Calls `visit` for each segment, in hash order, with a hash that falls into it and its header words, until
+    /// it returns false. Words of the stash belong to no segment.
+    pub fn each_segment(&self, mut visit: impl FnMut(u64, [u64; 8]) -> bool) {
+        let mut index = 0;
+        while index >> self.depth == 0 {
+            let segment = self.segment_at(index);
+            let hash = if self.depth == 0 { 0 } else { (index as u64) << (64 - self.depth) };
+            if !visit(hash, segment.header()) {
+                return;
+            }
+            index += 1 << (self.depth - segment.depth);
+        }
+    }
+
+    /// The words of the segment that `hash` falls into.
+    pub fn segment_words(&self, hash: u64) -> impl Iterator<Item = u64> + '_ {
+        let segment = self.segment(hash).1;
+        (0..segment.lines * LINE_SLOTS).map(move |at| segment.word_at(at)).filter(|&word| word != 0)
+    }
+
+    /// Words that stand outside all segments because their hashes collide; none in an honest table.
+    pub fn stashed(&self) -> &[u64] {
+        &self.stash
+    }
+
     /// Calls `visit` with the words from `cursor` on, line by line, until at least `count` came or the end is
     /// reached; returns the next cursor, 0 at the end. Cursors have 48 bits; higher bits are ignored.
     ///
