@@ -3,6 +3,7 @@
 //! Knows nothing of the protocol, of keys or of sockets; everything here can be tested by itself.
 
 mod grisu;
+pub mod glob;
 pub mod hash;
 pub mod ids;
 pub mod number;

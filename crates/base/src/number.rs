@@ -173,24 +173,23 @@ fn lay_out(digits: &[u8], exponent: i32, negative: bool, text: &mut F64Text) {
     }
 }
 
-/// A byte count for people, as in INFO's `used_memory_human`: `1.38M`.
+/// A byte count for people, as in INFO's `used_memory_human`: `1.38M`. From 1024 P on it is plain bytes again.
 pub fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["K", "M", "G", "T", "P"];
-    if bytes < 1024 {
-        return format!("{bytes}B");
-    }
-    let mut unit = 1024u64;
-    for name in UNITS {
-        if bytes < unit.saturating_mul(1024) || name == "P" {
-            return format!("{:.2}{name}", bytes as f64 / unit as f64);
+    let mut unit = 1u64;
+    for name in ["B", "K", "M", "G", "T", "P"] {
+        if bytes < unit << 10 {
+            return match name {
+                "B" => format!("{bytes}B"),
+                _ => format!("{:.2}{name}", bytes as f64 / unit as f64),
+            };
         }
-        unit *= 1024;
+        unit <<= 10;
     }
     format!("{bytes}B")
 }
 
-/// Parses a memory size such as `2gb`, `1k` (1000) or `1kb` (1024), in bytes; the unit's case doesn't matter.
-/// None for anything else, for negative sizes and for overflow.
+/// Parses a memory size such as `2gb`, `1k` (1000) or `1kb` (1024), in bytes; the unit's case doesn't matter,
+/// and no digits at all are 0. None for anything else, for negative sizes and for overflow.
 pub fn parse_memory(text: &[u8]) -> Option<u64> {
     let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
@@ -204,12 +203,133 @@ pub fn parse_memory(text: &[u8]) -> Option<u64> {
         b"gb" => 1 << 30,
         _ => return None,
     };
-    if digits.is_empty() {
-        return None;
-    }
     let mut value = 0u64;
     for digit in digits {
         value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
     }
     value.checked_mul(scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn canonical_integers_only() {
+        let good: &[(&str, i64)] = &[
+            ("0", 0),
+            ("7", 7),
+            ("-1", -1),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ];
+        for (text, value) in good {
+            assert_eq!(parse_i64(text.as_bytes()), Some(*value), "{text}");
+        }
+        for text in [
+            "", "-", "+1", "-0", "00", "01", "-01", " 1", "1 ", "1.0", "0x1", "1e3", "9223372036854775808",
+            "-9223372036854775809", "18446744073709551616", "99999999999999999999", "123456789012345678901",
+            "1234567890123456789a", "--1",
+        ] {
+            assert_eq!(parse_i64(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_u64(b"18446744073709551616"), None);
+        assert_eq!(parse_u64(b"99999999999999999999"), None);
+        assert_eq!(parse_u64(b"-1"), None);
+    }
+
+    #[test]
+    fn doubles_as_zadd_reads_them() {
+        let good: &[(&str, f64)] = &[
+            ("1.", 1.0),
+            (".5", 0.5),
+            ("+.5", 0.5),
+            ("-.5", -0.5),
+            ("01", 1.0),
+            ("1E5", 1e5),
+            ("0e0", 0.0),
+            ("0e999", 0.0),
+            ("5e-324", 5e-324),
+            ("1.7976931348623157e308", f64::MAX),
+            ("inf", f64::INFINITY),
+            ("-Inf", f64::NEG_INFINITY),
+            ("+INFINITY", f64::INFINITY),
+        ];
+        for (text, value) in good {
+            assert_eq!(parse_f64(text.as_bytes()), Some(*value), "{text}");
+        }
+        for text in [
+            "", " 1", "1 ", "\t1", "1\0", "nan", "-nan", "NaN", "0x10", "1e", "1_0", "1d", "1f", "1e309", "-1e309",
+            "5e-400", "infin", "+", "-", ".", "e5", "1.1.1", "--1", "+-1", "nan(1)", "1e5000", "0x", "\u{661}",
+        ] {
+            assert_eq!(parse_f64(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    /// Bits and what ZSCORE answered for them on the reference.
+    #[test]
+    fn doubles_as_zscore_prints_them() {
+        let mut rows = 0;
+        for line in include_str!("../testdata/doubles.txt").lines() {
+            let (bits, text) = line.split_once(' ').unwrap();
+            let value = f64::from_bits(u64::from_str_radix(bits, 16).unwrap());
+            assert_eq!(format_f64(value).as_str(), text, "{value:e}");
+            rows += 1;
+        }
+        assert!(rows > 500);
+        for (value, text) in [(-0.0, "-0"), (f64::NAN, "nan"), (f64::INFINITY, "inf"), (-f64::INFINITY, "-inf")] {
+            assert_eq!(format_f64(value).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn byte_counts() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.00K"),
+            (1_000_000, "976.56K"),
+            ((1 << 20) - 1, "1024.00K"),
+            (1 << 40, "1.00T"),
+            (1 << 50, "1.00P"),
+            (1 << 60, "1152921504606846976B"),
+            (u64::MAX, "18446744073709551615B"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+        for (text, bytes) in [
+            ("1", 1),
+            ("1B", 1),
+            ("1k", 1000),
+            ("1kB", 1024),
+            ("1M", 1_000_000),
+            ("2gb", 2 << 30),
+            ("01", 1),
+            ("", 0),
+            ("kb", 0),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_memory(text.as_bytes()), Some(bytes), "{text}");
+        }
+        for text in ["-1", "+1", "1t", "1 mb", "1.5mb", "0x10", "18446744073709551616", "99999999999gb"] {
+            assert_eq!(parse_memory(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn integers_come_back(value in any::<i64>(), digits in 0u32..19) {
+            let value = value / 10i64.pow(digits);
+            prop_assert_eq!(parse_i64(value.to_string().as_bytes()), Some(value));
+        }
+
+        #[test]
+        fn doubles_come_back(bits in any::<u64>()) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            prop_assert_eq!(parse_f64(format_f64(value).as_bytes()), Some(value));
+        }
+    }
 }
