@@ -36,7 +36,9 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
             continue;
         }
         let Some((after_star, given)) = retry else { return false };
-        let Some(skipped) = next_candidate(pattern, after_star, &text[given + 1..], case) else { return false };
+        let Some(skipped) = next_candidate(pattern, after_star, &text[given + 1..], case) else {
+            return false;
+        };
         let given = given + 1 + skipped;
         retry = Some((after_star, given));
         (p, t) = (after_star, given);

@@ -2,8 +2,8 @@
 //!
 //! Knows nothing of the protocol, of keys or of sockets; everything here can be tested by itself.
 
-mod grisu;
 pub mod glob;
+mod grisu;
 pub mod hash;
 pub mod ids;
 pub mod number;
