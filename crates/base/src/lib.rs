@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the protocol, of keys or of sockets; everything here can be tested by itself.
 
+pub mod alloc;
 pub mod glob;
 mod grisu;
 pub mod hash;
