@@ -247,13 +247,15 @@ mod tests {
     #[test]
     #[cfg(feature = "jemalloc")]
     fn classes_are_jemallocs() {
-        let large = (17..40).flat_map(|bits| [-1i64, 0, 1, 4095, 4097, 1 << (bits - 2)].map(|d| (1i64 << bits) + d));
+        let large =
+            (17..40).flat_map(|bits| [-1i64, 0, 1, 4095, 4097, 1 << (bits - 2)].map(|d| (1i64 << bits) + d));
         let large = large.map(|size| size as usize);
         for size in (1..70_000).chain(large) {
             assert_eq!(size_class(size), asked(size, 1), "{size}");
         }
         for align in (0..20).map(|bits| 1usize << bits) {
-            for size in (1..40_000).step_by(7).chain([8, 16, 4096, 8192, 14336, 16384, 20480, 65536, 1 << 20]) {
+            for size in (1..40_000).step_by(7).chain([8, 16, 4096, 8192, 14336, 16384, 20480, 65536, 1 << 20])
+            {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 assert_eq!(layout_class(layout), asked(size, align), "{size} aligned to {align}");
             }
