@@ -1,0 +1,572 @@
+//! The table of a database's keys: extendible hashing over segments.
+//!
+//! A hash is read from its top: the directory's prefix finds the segment, the 16 bits after the segment's own prefix are
+//! the tag that finds the bucket and filters its slots. A directory word holds the segment's address, size and depth,
+//! so that a lookup touches the directory, one or two bucket lines and the entry. Segments grow along the allocator's
+//! size classes, split in two at 8 KB, shrink and merge again; no operation does more than one such step.
+//!
+//! As all orders are hash orders, a scan's cursor is a position in hash space: every entry that is there for the whole
+//! scan is seen exactly once, however the table grows and shrinks meanwhile.
+//!
+//! Boundary: the hashes it is given are the keys' (see `TableHash`), and keys inserted aren't there yet.
+
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use kara_base::hash::HashSeed;
+use kara_base::rng::Rng;
+
+use crate::entry::Entry;
+use segment::{
+    LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, buckets_for, entry_of, entry_of_mut, matches, tag_at,
+    tag_of,
+};
+
+/// Segments with more local depth than this would mean that the hash isn't one.
+const MAX_DEPTH: u32 = 40;
+/// A segment less full than this (percent) shrinks.
+const SHRINK_PERCENT: usize = 30;
+/// Buddies that together have no more entries merge: a third of the largest segment.
+const MERGE_COUNT: usize = MAX_BUCKETS * SLOTS / 3;
+
+/// How the table gets a key's hash when it needs more bits of it: the keyed hash without the bits that chose the shard.
+#[derive(Clone, Copy, Debug)]
+pub struct TableHash {
+    pub seed: HashSeed,
+    pub shard_bits: u32,
+}
+
+impl TableHash {
+    /// The hash by which the table knows the key whose full hash is `hash`.
+    #[inline]
+    pub fn of_hash(&self, hash: u64) -> u64 {
+        hash << self.shard_bits
+    }
+
+    pub fn of_key(&self, key: &[u8]) -> u64 {
+        self.of_hash(self.seed.hash(key))
+    }
+}
+
+/// Keys to entries.
+pub struct Table {
+    /// Empty, or `1 << depth` words; a segment of depth d stands in `1 << (depth - d)` consecutive ones.
+    directory: Vec<Segment>,
+    depth: u32,
+    /// Segments whose depth is the directory's; none left: the directory halves.
+    deepest: usize,
+    len: usize,
+    expires: usize,
+    /// The sum of all expiries, for the average TTL.
+    expires_sum_ms: i128,
+    hash: TableHash,
+    scratch: Vec<Slot>,
+}
+
+// SAFETY: the table owns its segments and their entries, which are Send.
+unsafe impl Send for Table {}
+
+/// Starts loading the cache line at `address`; any address will do.
+#[inline]
+pub(crate) fn prefetch_line<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
+impl Table {
+    pub fn new(hash: TableHash) -> Table {
+        Table {
+            directory: Vec::new(),
+            depth: 0,
+            deepest: 0,
+            len: 0,
+            expires: 0,
+            expires_sum_ms: 0,
+            hash,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Entries that have an expiry.
+    pub fn expires_len(&self) -> usize {
+        self.expires
+    }
+
+    /// The sum of all expiries (Unix ms).
+    pub fn expires_sum_ms(&self) -> i128 {
+        self.expires_sum_ms
+    }
+
+    pub fn hash(&self) -> TableHash {
+        self.hash
+    }
+
+    /// Bytes of directory and segments.
+    pub fn memory_usage(&self) -> usize {
+        let segments: usize = self.segments().map(|s| (s.buckets() + 1) * LINE).sum();
+        segments + self.directory.capacity() * size_of::<Segment>() + self.scratch.capacity() * size_of::<Slot>()
+    }
+
+    /// The directory index of a hash.
+    #[inline]
+    fn index(&self, hash: u64) -> usize {
+        // Two shifts, as depth 0 would be a shift by 64.
+        ((hash >> 1) >> (63 - self.depth)) as usize
+    }
+
+    #[inline]
+    fn segment(&self, hash: u64) -> Option<Segment> {
+        self.directory.get(self.index(hash)).copied()
+    }
+
+    /// Every segment once, in hash order.
+    fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            let segment = *self.directory.get(index)?;
+            index += 1 << (self.depth - segment.depth());
+            Some(segment)
+        })
+    }
+
+    /// Starts loading the bucket line of that hash.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        if let Some(segment) = self.segment(hash) {
+            prefetch_line(segment.line(segment.home(tag_at(hash, segment.depth()))));
+        }
+    }
+
+    /// Starts loading the entries that the hash may mean; the bucket should be in the cache by now.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        let Some(segment) = self.segment(hash) else { return };
+        let tag = tag_at(hash, segment.depth());
+        let home = segment.home(tag);
+        for bucket in [home, home + 1] {
+            let line = segment.bucket(bucket);
+            let hits = matches(line, tag);
+            if hits != 0 {
+                let slot = &line[hits.trailing_zeros() as usize];
+                if !slot.is_null() {
+                    entry_of(slot).prefetch();
+                }
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn locate(&self, hash: u64, key: &[u8]) -> Option<(Segment, Place)> {
+        let segment = self.segment(hash)?;
+        let place = segment.find(tag_at(hash, segment.depth()), key)?;
+        Some((segment, place))
+    }
+
+    #[inline]
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        let (segment, place) = self.locate(hash, key)?;
+        Some(entry_of(&segment.bucket(place.bucket)[place.slot]))
+    }
+
+    /// The entry for changes. Its expiry is changed through the table only (`set_expiry`, `update`).
+    #[inline]
+    pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
+        let (segment, place) = self.locate(hash, key)?;
+        Some(entry_of_mut(segment.slot_mut(place)))
+    }
+
+    /// Runs `f` on the entry; `f` may change everything but its key. Counts follow a changed expiry.
+    #[inline]
+    pub(crate) fn update<R>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        f: impl FnOnce(&mut Entry) -> R,
+    ) -> Option<(&mut Entry, R)> {
+        let (segment, place) = self.locate(hash, key)?;
+        let entry = entry_of_mut(segment.slot_mut(place));
+        let before = entry.expire_at_ms();
+        let result = f(entry);
+        let after = entry.expire_at_ms();
+        if before != after {
+            self.note_expiry(segment, before, after);
+        }
+        Some((entry, result))
+    }
+
+    /// Runs `update` on the entry, or adds what `insert` makes: one lookup. Returns what `update` did, if it ran.
+    #[inline]
+    pub(crate) fn upsert<R>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        update: impl FnOnce(&mut Entry) -> R,
+        insert: impl FnOnce() -> Entry,
+    ) -> (&mut Entry, Option<R>) {
+        let Some((segment, place)) = self.locate(hash, key) else {
+            return (self.insert_unique(hash, insert()), None);
+        };
+        let entry = entry_of_mut(segment.slot_mut(place));
+        let before = entry.expire_at_ms();
+        let result = update(entry);
+        let after = entry.expire_at_ms();
+        if before != after {
+            self.note_expiry(segment, before, after);
+        }
+        (entry_of_mut(segment.slot_mut(place)), Some(result))
+    }
+
+    /// Sets or (None) takes away an entry's expiry; false if there is no such key.
+    pub fn set_expiry(&mut self, hash: u64, key: &[u8], expire_at_ms: Option<i64>) -> bool {
+        self.update(hash, key, |entry| entry.set_expiry(expire_at_ms)).is_some()
+    }
+
+    fn note_expiry(&mut self, segment: Segment, before: Option<i64>, after: Option<i64>) {
+        let header = segment.header_mut();
+        if let Some(at) = before {
+            header.expires -= 1;
+            self.expires -= 1;
+            self.expires_sum_ms -= i128::from(at);
+        }
+        if let Some(at) = after {
+            header.expires += 1;
+            header.earliest_ms = header.earliest_ms.min(at);
+            self.expires += 1;
+            self.expires_sum_ms += i128::from(at);
+        }
+    }
+
+    /// Adds an entry whose key isn't in the table.
+    pub fn insert_unique(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        debug_assert!(self.find(hash, entry.key()).is_none(), "the key is there already");
+        if self.directory.is_empty() {
+            self.directory.push(Segment::new(MIN_BUCKETS, 0));
+            (self.depth, self.deepest) = (0, 1);
+        }
+        let expiry = entry.expire_at_ms();
+        let raw = entry.into_tagged(0);
+        let (segment, place) = loop {
+            let segment = self.directory[self.index(hash)];
+            let tag = usize::from(tag_at(hash, segment.depth()));
+            if let Some(place) = segment.place(raw.map_addr(|addr| addr | tag << 48)) {
+                break (segment, place);
+            }
+            self.grow(hash);
+        };
+        segment.header_mut().count += 1;
+        self.len += 1;
+        if expiry.is_some() {
+            self.note_expiry(segment, None, expiry);
+        }
+        entry_of_mut(segment.slot_mut(place))
+    }
+
+    /// Takes the entry of that key out.
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let (segment, place) = self.locate(hash, key)?;
+        let entry = self.take(segment, place);
+        self.shrink(hash);
+        Some(entry)
+    }
+
+    /// Takes an entry out without shrinking.
+    fn take(&mut self, segment: Segment, place: Place) -> Entry {
+        let slot = segment.take(place);
+        // SAFETY: the slot's pointer came from into_tagged, and the table has let go of it.
+        let entry = unsafe { Entry::from_tagged(slot) };
+        segment.header_mut().count -= 1;
+        self.len -= 1;
+        let expiry = entry.expire_at_ms();
+        if expiry.is_some() {
+            self.note_expiry(segment, expiry, None);
+        }
+        entry
+    }
+
+    /// Puts `segment` into every directory word of its prefix, which `hash` begins with.
+    fn install(&mut self, hash: u64, segment: Segment) {
+        let span = 1usize << (self.depth - segment.depth());
+        let first = self.index(hash) & !(span - 1);
+        self.directory[first..first + span].fill(segment);
+    }
+
+    /// Gives the segment of `hash` more room: the next size, or at the largest a split.
+    fn grow(&mut self, hash: u64) {
+        let old = self.directory[self.index(hash)];
+        if let Some(new) = old.grown(&mut self.scratch) {
+            self.install(hash, new);
+            // SAFETY: no directory word refers to it any more.
+            unsafe { old.free() };
+            return;
+        }
+        let mut entries = Vec::with_capacity(old.header().count as usize);
+        self.collect_hashed(old, &mut entries);
+        let depth = old.depth();
+        if depth == self.depth {
+            self.deepest -= 1;
+        }
+        self.split_into(hash, depth, &mut entries);
+        // SAFETY: split_into has put new segments into all words of its prefix.
+        unsafe { old.free() };
+    }
+
+    /// All entries of a segment with their hashes. Entries are loaded some buckets ahead: each is a cache miss.
+    fn collect_hashed(&self, segment: Segment, entries: &mut Vec<(u64, Slot)>) {
+        const AHEAD: usize = 2;
+        for bucket in 0..segment.buckets() + AHEAD {
+            if bucket < segment.buckets() {
+                segment.bucket(bucket).iter().for_each(|slot| prefetch_line(slot.map_addr(|a| a & ((1 << 48) - 1))));
+            }
+            let Some(due) = bucket.checked_sub(AHEAD) else { continue };
+            for slot in segment.bucket(due).iter().filter(|slot| !slot.is_null()) {
+                entries.push((self.hash.of_key(entry_of(slot).key()), *slot));
+            }
+        }
+    }
+
+    /// Lays out `entries`, all of the prefix of `hash` with `depth` bits, in two segments one level deeper; should one
+    /// half not even fit the largest segment, in more.
+    fn split_into(&mut self, hash: u64, depth: u32, entries: &mut [(u64, Slot)]) {
+        assert!(depth < MAX_DEPTH, "hundreds of keys whose hashes begin with the same {depth} bits");
+        if depth == self.depth {
+            self.double();
+        }
+        let side = 1u64 << (63 - depth);
+        entries.sort_unstable_by_key(|(hash, _)| *hash & side);
+        let middle = entries.partition_point(|(hash, _)| hash & side == 0);
+        let (low, high) = entries.split_at_mut(middle);
+        for (hash, half) in [(hash & !side, low), (hash | side, high)] {
+            let slots: Vec<Slot> = half
+                .iter()
+                .map(|(hash, slot)| {
+                    let tag = usize::from(tag_at(*hash, depth + 1));
+                    slot.map_addr(|addr| addr & ((1 << 48) - 1) | tag << 48)
+                })
+                .collect();
+            match Segment::build(buckets_for(slots.len()), depth + 1, &slots) {
+                Some(segment) => {
+                    segment.recount_expiry();
+                    self.install(hash, segment);
+                    if depth + 1 == self.depth {
+                        self.deepest += 1;
+                    }
+                }
+                None => self.split_into(hash, depth + 1, half),
+            }
+        }
+    }
+
+    fn double(&mut self) {
+        let mut doubled = Vec::with_capacity(self.directory.len() * 2);
+        doubled.extend(self.directory.iter().flat_map(|&segment| [segment, segment]));
+        self.directory = doubled;
+        self.depth += 1;
+        self.deepest = 0;
+    }
+
+    /// Halves the directory as often as no segment needs its last bit.
+    fn halve(&mut self) {
+        while self.depth > 0 && self.deepest == 0 {
+            self.directory = self.directory.iter().copied().step_by(2).collect();
+            self.depth -= 1;
+            self.deepest = self.directory.iter().filter(|s| s.depth() == self.depth).count();
+        }
+    }
+
+    /// After a removal: merges the segment with its buddy or makes it smaller, if it is rather empty.
+    fn shrink(&mut self, hash: u64) {
+        let Some(segment) = self.segment(hash) else { return };
+        let count = segment.header().count as usize;
+        if count * 100 >= segment.buckets() * SLOTS * SHRINK_PERCENT {
+            return;
+        }
+        // Looking at the buddy costs a cache line, so a small segment does it every eighth time only.
+        if segment.depth() > 0 && (segment.buckets() > MIN_BUCKETS || count % 8 == 0) && self.merge(hash, segment) {
+            return;
+        }
+        let buckets = buckets_for(count);
+        if buckets < segment.buckets()
+            && let Some(new) = segment.rebuilt(buckets, &mut self.scratch)
+        {
+            self.install(hash, new);
+            // SAFETY: no directory word refers to it any more.
+            unsafe { segment.free() };
+        }
+    }
+
+    fn merge(&mut self, hash: u64, segment: Segment) -> bool {
+        let depth = segment.depth();
+        let side = 1u64 << (64 - depth);
+        let buddy = self.directory[self.index(hash ^ side)];
+        let count = segment.header().count + buddy.header().count;
+        if buddy.depth() != depth || count as usize > MERGE_COUNT {
+            return false;
+        }
+        let (low, high) = if hash & side == 0 { (segment, buddy) } else { (buddy, segment) };
+        let Some(merged) = Segment::merged(low, high, &mut self.scratch) else { return false };
+        self.install(hash, merged);
+        // SAFETY: `merged` has taken all words of both.
+        unsafe {
+            low.free();
+            high.free();
+        }
+        if depth == self.depth {
+            self.deepest -= 2;
+            self.halve();
+        }
+        true
+    }
+
+    /// Calls `f` with the entries of one home bucket, the one that hash position `from` lies in, as far as their hash
+    /// is not below `from`. Returns the position behind, or `None` at the end of the table.
+    pub fn scan_bucket(&self, from: u64, mut f: impl FnMut(&Entry)) -> Option<u64> {
+        let segment = self.segment(from)?;
+        let depth = segment.depth();
+        let tag = tag_at(from, depth);
+        let home = segment.home(tag);
+        // Bits of the position below the tag: left over from before a merge.
+        let inside_tag = (from << depth) << 16 != 0;
+        for bucket in [home, home + 1] {
+            for slot in segment.bucket(bucket).iter().filter(|slot| !slot.is_null()) {
+                let slot_tag = tag_of(*slot);
+                if slot_tag < tag || segment.home(slot_tag) != home {
+                    continue;
+                }
+                let entry = entry_of(slot);
+                if inside_tag && slot_tag == tag && self.hash.of_key(entry.key()) < from {
+                    continue;
+                }
+                f(entry);
+            }
+        }
+        let prefix = if depth == 0 { 0 } else { from >> (64 - depth) << (64 - depth) };
+        let behind = u128::from(prefix) + (u128::from(segment.first_tag(home + 1)) << (48 - depth));
+        u64::try_from(behind).ok()
+    }
+
+    /// Takes out the entries of the segment at hash position `from` that expire at `now_ms` or before, if its hints
+    /// say that there may be any; `before` sees each of them first. Returns the position behind the segment (`None` at
+    /// the end) and how many entries were looked at.
+    pub(crate) fn expire_segment(
+        &mut self,
+        from: u64,
+        now_ms: i64,
+        mut before: impl FnMut(&Entry),
+        mut expired: impl FnMut(Entry),
+    ) -> (Option<u64>, usize) {
+        let Some(segment) = self.segment(from) else { return (None, 0) };
+        let depth = segment.depth();
+        let behind = if depth == 0 {
+            None
+        } else {
+            let prefix = from >> (64 - depth);
+            (prefix + 1).checked_mul(1 << (64 - depth))
+        };
+        let header = segment.header();
+        if header.expires == 0 || header.earliest_ms > now_ms {
+            return (behind, 0);
+        }
+        let mut seen = 0;
+        let mut earliest_ms = i64::MAX;
+        // From the back: what a removal moves comes from behind, where it has been looked at already.
+        for bucket in (0..segment.buckets()).rev() {
+            if bucket > 0 {
+                segment.bucket(bucket - 1).iter().for_each(|slot| prefetch_line(slot.map_addr(|a| a & ((1 << 48) - 1))));
+            }
+            for slot in (0..SLOTS).rev() {
+                let place = Place { bucket, slot };
+                let raw = segment.slot(place);
+                if raw.is_null() {
+                    continue;
+                }
+                seen += 1;
+                match entry_of(&raw).expire_at_ms() {
+                    Some(at) if at <= now_ms => {
+                        before(entry_of(&raw));
+                        let entry = self.take(segment, place);
+                        expired(entry);
+                    }
+                    Some(at) => earliest_ms = earliest_ms.min(at),
+                    None => {}
+                }
+            }
+        }
+        segment.header_mut().earliest_ms = earliest_ms;
+        self.shrink(from);
+        (behind, seen)
+    }
+
+    /// An entry, each with the same probability.
+    pub fn random(&self, rng: &mut Rng) -> Option<&Entry> {
+        if self.len == 0 {
+            return None;
+        }
+        // A segment is taken at its first directory word only, and a slot number that it doesn't have is a miss, so
+        // every slot of the table has the same chance per try. About four tries in a well-filled table.
+        let slots = self.segments().map(|s| s.buckets() * SLOTS).take(2).max().unwrap_or(0);
+        let bound = if self.directory.len() == 1 { slots } else { MAX_BUCKETS * SLOTS };
+        for _ in 0..100_000 {
+            let index = rng.below(self.directory.len() as u64) as usize;
+            let segment = self.directory[index];
+            let number = rng.below(bound as u64) as usize;
+            let place = Place { bucket: number / SLOTS, slot: number % SLOTS };
+            if index & ((1 << (self.depth - segment.depth())) - 1) != 0 || place.bucket >= segment.buckets() {
+                continue;
+            }
+            let slot = &segment.bucket(place.bucket)[place.slot];
+            if !slot.is_null() {
+                return Some(entry_of(slot));
+            }
+        }
+        self.iter().next()
+    }
+
+    /// All entries in hash order, roughly.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.segments().flat_map(|segment| {
+            (0..segment.buckets()).flat_map(move |bucket| {
+                segment.bucket(bucket).iter().filter(|slot| !slot.is_null()).map(entry_of)
+            })
+        })
+    }
+
+    /// The table with all its entries; an empty one takes its place.
+    #[must_use]
+    pub fn take_all(&mut self) -> Table {
+        std::mem::replace(self, Table::new(self.hash))
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let mut index = 0;
+        while let Some(&segment) = self.directory.get(index) {
+            index += 1 << (self.depth - segment.depth());
+            // SAFETY: the table owns its entries, and nobody looks at the slots or the segment afterwards.
+            segment.for_each(|slot| drop(unsafe { Entry::from_tagged(slot) }));
+            // SAFETY: as above.
+            unsafe { segment.free() };
+        }
+    }
+}

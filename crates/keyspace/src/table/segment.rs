@@ -1,0 +1,380 @@
+//! A segment of the table: a header line and 7 to 127 buckets of 8 slots, a cache line each.
+//!
+//! A slot is an entry's pointer with 16 bits of the key's hash (the tag) in its upper bits; null is empty. The tag alone
+//! tells the slot's home bucket, `tag * homes / 65536`, so buckets are in hash order and a segment can be laid out anew
+//! without looking at a key. An entry lies in its home bucket or the next one (the last bucket is nobody's home), and in
+//! the next one only if the home is full: a lookup that finds a gap is done.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+
+use crate::entry::{Entry, size_class};
+
+/// Slots in a bucket.
+pub(super) const SLOTS: usize = 8;
+pub(super) const LINE: usize = 64;
+const MIN_BYTES: usize = 512;
+const MAX_BYTES: usize = 8192;
+/// Buckets of the smallest and of the largest segment.
+pub(super) const MIN_BUCKETS: usize = MIN_BYTES / LINE - 1;
+pub(super) const MAX_BUCKETS: usize = MAX_BYTES / LINE - 1;
+/// How far from its home an insertion looks for a gap that it can shift this way. Longer chains would fill segments
+/// by one more percent only.
+const REACH: usize = 8;
+const ADDR_BITS: u32 = 48;
+
+/// An entry's tagged pointer, or null.
+pub(super) type Slot = *mut u8;
+
+#[repr(C, align(64))]
+pub(super) struct Bucket(pub [Slot; SLOTS]);
+
+/// The segment's first line.
+#[repr(C, align(64))]
+pub(super) struct Header {
+    pub count: u32,
+    /// Entries that have an expiry.
+    pub expires: u32,
+    /// No expiry in the segment is earlier, Unix ms.
+    pub earliest_ms: i64,
+}
+
+/// A segment's address, bucket count and local depth, as packed in a directory word. Copying it copies the reference.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment(*mut u8);
+
+/// Where an entry lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub bucket: usize,
+    pub slot: usize,
+}
+
+#[inline]
+pub(super) fn tag_of(slot: Slot) -> u16 {
+    (slot.addr() >> ADDR_BITS) as u16
+}
+
+#[inline]
+fn retag(slot: Slot, tag: u16) -> Slot {
+    slot.map_addr(|addr| addr & ((1 << ADDR_BITS) - 1) | usize::from(tag) << ADDR_BITS)
+}
+
+/// The tag of a hash in a segment of that depth: the 16 bits after its prefix.
+#[inline]
+pub(super) fn tag_at(hash: u64, depth: u32) -> u16 {
+    ((hash << depth) >> 48) as u16
+}
+
+/// The buckets of a segment that has room for `count` entries at about four fifths full.
+pub(super) fn buckets_for(count: usize) -> usize {
+    let lines = (count * 5 / 4).div_ceil(SLOTS) + 2;
+    (size_class(lines * LINE).clamp(MIN_BYTES, MAX_BYTES)) / LINE - 1
+}
+
+/// The bucket count of the next larger segment.
+fn next_buckets(buckets: usize) -> usize {
+    size_class((buckets + 2) * LINE) / LINE - 1
+}
+
+// SAFETY note for the whole block: `Segment` is only made by `new`, which allocates the header and the buckets zeroed,
+// and freed by `free`, called by the table that has removed it from its directory. The table is reached through `&mut`
+// for every change, so the references made here from `&self` don't overlap with a live unique one; the lifetimes given
+// out are shortened to the table's borrow by the table.
+impl Segment {
+    pub fn new(buckets: usize, depth: u32) -> Segment {
+        let layout = Segment::layout_of(buckets);
+        // SAFETY: the layout is never empty.
+        let block = unsafe { alloc_zeroed(layout) };
+        if block.is_null() {
+            handle_alloc_error(layout);
+        }
+        let segment = Segment(block.map_addr(|addr| addr | (buckets << 6 | depth as usize) << ADDR_BITS));
+        segment.header_mut().earliest_ms = i64::MAX;
+        segment
+    }
+
+    fn layout_of(buckets: usize) -> Layout {
+        match Layout::from_size_align((buckets + 1) * LINE, LINE) {
+            Ok(layout) => layout,
+            Err(_) => unreachable!("{buckets} buckets"),
+        }
+    }
+
+    /// Gives the memory back, not the entries.
+    ///
+    /// # Safety
+    /// No copy of this reference is used afterwards.
+    pub unsafe fn free(self) {
+        // SAFETY: the block came from `new` with this layout.
+        unsafe { dealloc(self.base(), Segment::layout_of(self.buckets())) }
+    }
+
+    #[inline]
+    fn base(self) -> *mut u8 {
+        self.0.map_addr(|addr| addr & ((1 << ADDR_BITS) - 1))
+    }
+
+    #[inline]
+    pub fn buckets(self) -> usize {
+        self.0.addr() >> (ADDR_BITS + 6)
+    }
+
+    #[inline]
+    pub fn depth(self) -> u32 {
+        (self.0.addr() >> ADDR_BITS) as u32 & 63
+    }
+
+    /// Buckets that are somebody's home: all but the last.
+    #[inline]
+    pub fn homes(self) -> usize {
+        self.buckets() - 1
+    }
+
+    #[inline]
+    pub fn home(self, tag: u16) -> usize {
+        (usize::from(tag) * self.homes()) >> 16
+    }
+
+    /// The lowest tag whose home is `bucket`; 65536 past the last.
+    pub fn first_tag(self, bucket: usize) -> u64 {
+        ((bucket as u64) << 16).div_ceil(self.homes() as u64)
+    }
+
+    #[inline]
+    pub fn header<'a>(self) -> &'a Header {
+        // SAFETY: the block begins with an initialized header.
+        unsafe { &*self.base().cast::<Header>() }
+    }
+
+    #[inline]
+    pub fn header_mut<'a>(self) -> &'a mut Header {
+        // SAFETY: as in `header`; short-lived, and the table is borrowed uniquely where it is used.
+        unsafe { &mut *self.base().cast::<Header>() }
+    }
+
+    #[inline]
+    pub fn line(self, bucket: usize) -> *mut Bucket {
+        debug_assert!(bucket < self.buckets());
+        // SAFETY: the block has a line for the header and one per bucket.
+        unsafe { self.base().add((bucket + 1) * LINE).cast::<Bucket>() }
+    }
+
+    #[inline]
+    pub fn bucket<'a>(self, bucket: usize) -> &'a [Slot; SLOTS] {
+        // SAFETY: the line is inside the block, aligned and initialized (zeroed).
+        unsafe { &(*self.line(bucket)).0 }
+    }
+
+    #[inline]
+    pub fn slot_mut<'a>(self, place: Place) -> &'a mut Slot {
+        // SAFETY: as in `bucket`; the table is borrowed uniquely where it is used.
+        unsafe { &mut (&mut (*self.line(place.bucket)).0)[place.slot] }
+    }
+
+    #[inline]
+    pub fn slot(self, place: Place) -> Slot {
+        self.bucket(place.bucket)[place.slot]
+    }
+
+    /// Calls `f` with every place that is taken.
+    pub fn for_each(self, mut f: impl FnMut(Slot)) {
+        for bucket in 0..self.buckets() {
+            for &slot in self.bucket(bucket) {
+                if !slot.is_null() {
+                    f(slot);
+                }
+            }
+        }
+    }
+
+    /// The place of the entry of that key.
+    #[inline]
+    pub fn find(self, tag: u16, key: &[u8]) -> Option<Place> {
+        let home = self.home(tag);
+        let line = self.bucket(home);
+        if let Some(slot) = find_in(line, tag, key) {
+            return Some(Place { bucket: home, slot });
+        }
+        if gap_in(line).is_some() {
+            return None;
+        }
+        let slot = find_in(self.bucket(home + 1), tag, key)?;
+        Some(Place { bucket: home + 1, slot })
+    }
+
+    /// Puts a tagged pointer where its tag says, shifting others if need be. `None`: the segment must grow. Counts
+    /// are the caller's.
+    pub fn place(self, slot: Slot) -> Option<Place> {
+        let home = self.home(tag_of(slot));
+        let gap = match gap_in(self.bucket(home)) {
+            Some(gap) => Place { bucket: home, slot: gap },
+            None => match gap_in(self.bucket(home + 1)) {
+                Some(gap) => Place { bucket: home + 1, slot: gap },
+                None => self.shift_gap_to(home + 1)?,
+            },
+        };
+        *self.slot_mut(gap) = slot;
+        Some(gap)
+    }
+
+    /// Makes a gap in the full bucket `to` by moving one entry of it and of each bucket up to the nearest gap from its
+    /// home to the bucket behind. Changes nothing if the chain doesn't hold.
+    fn shift_gap_to(self, to: usize) -> Option<Place> {
+        let mut moves = [Place { bucket: 0, slot: 0 }; REACH];
+        for step in 0..REACH {
+            let bucket = to + step;
+            if bucket + 1 >= self.buckets() {
+                return None;
+            }
+            let line = self.bucket(bucket);
+            let at_home = line.iter().position(|&slot| self.home(tag_of(slot)) == bucket)?;
+            moves[step] = Place { bucket, slot: at_home };
+            let Some(gap) = gap_in(self.bucket(bucket + 1)) else { continue };
+            let mut gap = Place { bucket: bucket + 1, slot: gap };
+            for &from in moves[..=step].iter().rev() {
+                *self.slot_mut(gap) = self.slot(from);
+                gap = from;
+            }
+            *self.slot_mut(gap) = std::ptr::null_mut();
+            return Some(gap);
+        }
+        None
+    }
+
+    /// Empties a place and moves entries from the buckets behind back home, so that no home with a gap has an entry
+    /// elsewhere. Counts are the caller's.
+    pub fn take(self, mut place: Place) -> Slot {
+        let taken = self.slot(place);
+        let was_full = gap_in(self.bucket(place.bucket)).is_none();
+        *self.slot_mut(place) = std::ptr::null_mut();
+        if !was_full {
+            return taken;
+        }
+        while place.bucket + 1 < self.buckets() {
+            let next = self.bucket(place.bucket + 1);
+            let strayed =
+                next.iter().position(|&s| !s.is_null() && self.home(tag_of(s)) == place.bucket);
+            let Some(slot) = strayed else { break };
+            let next_was_full = gap_in(next).is_none();
+            let from = Place { bucket: place.bucket + 1, slot };
+            *self.slot_mut(place) = self.slot(from);
+            *self.slot_mut(from) = std::ptr::null_mut();
+            if !next_was_full {
+                break;
+            }
+            place = from;
+        }
+        taken
+    }
+
+    /// A segment of at least `buckets` buckets with the entries of `slots`, tagged for its depth; `None` if even the
+    /// largest has no place for them. The entries' pointers are copied: one of old and new is then to be freed
+    /// without its entries.
+    pub fn build(buckets: usize, depth: u32, slots: &[Slot]) -> Option<Segment> {
+        let mut buckets = buckets;
+        while buckets <= MAX_BUCKETS {
+            let segment = Segment::new(buckets, depth);
+            if slots.iter().all(|&slot| segment.place(slot).is_some()) {
+                segment.header_mut().count = slots.len() as u32;
+                return Some(segment);
+            }
+            // SAFETY: nobody else has seen it.
+            unsafe { segment.free() };
+            buckets = next_buckets(buckets);
+        }
+        None
+    }
+
+    /// The same entries in a segment of the next size or more; `None` at the largest.
+    pub fn grown(self, scratch: &mut Vec<Slot>) -> Option<Segment> {
+        let buckets = next_buckets(self.buckets());
+        if buckets > MAX_BUCKETS {
+            return None;
+        }
+        self.rebuilt(buckets, scratch)
+    }
+
+    /// The same entries in a segment of at least that many buckets.
+    pub fn rebuilt(self, buckets: usize, scratch: &mut Vec<Slot>) -> Option<Segment> {
+        scratch.clear();
+        self.for_each(|slot| scratch.push(slot));
+        let new = Segment::build(buckets, self.depth(), scratch)?;
+        new.copy_expiry_hints(&[self]);
+        Some(new)
+    }
+
+    /// The entries of two buddies (`low` has the prefix that ends in 0) in one segment, one level up: a tag gains the
+    /// prefix's last bit in front.
+    pub fn merged(low: Segment, high: Segment, scratch: &mut Vec<Slot>) -> Option<Segment> {
+        scratch.clear();
+        low.for_each(|slot| scratch.push(retag(slot, tag_of(slot) >> 1)));
+        high.for_each(|slot| scratch.push(retag(slot, tag_of(slot) >> 1 | 0x8000)));
+        let new = Segment::build(buckets_for(scratch.len()), low.depth() - 1, scratch)?;
+        new.copy_expiry_hints(&[low, high]);
+        Some(new)
+    }
+
+    fn copy_expiry_hints(self, from: &[Segment]) {
+        let header = self.header_mut();
+        header.expires = from.iter().map(|s| s.header().expires).sum();
+        header.earliest_ms = from.iter().map(|s| s.header().earliest_ms).min().unwrap_or(i64::MAX);
+    }
+
+    /// Counts entries with an expiry by looking at each.
+    pub fn recount_expiry(self) {
+        let (mut expires, mut earliest_ms) = (0, i64::MAX);
+        self.for_each(|slot| {
+            if let Some(at) = entry_of(&slot).expire_at_ms() {
+                expires += 1;
+                earliest_ms = earliest_ms.min(at);
+            }
+        });
+        let header = self.header_mut();
+        (header.expires, header.earliest_ms) = (expires, earliest_ms);
+    }
+}
+
+/// The entry in a taken slot.
+#[inline]
+pub(super) fn entry_of(slot: &Slot) -> &Entry {
+    debug_assert!(!slot.is_null());
+    // SAFETY: slots that aren't null hold an entry's tagged pointer, and Entry is a transparent pointer that ignores
+    // the tag.
+    unsafe { &*std::ptr::from_ref(slot).cast::<Entry>() }
+}
+
+/// The entry in a taken slot.
+#[inline]
+pub(super) fn entry_of_mut(slot: &mut Slot) -> &mut Entry {
+    debug_assert!(!slot.is_null());
+    // SAFETY: as in `entry_of`; an entry that moves its block keeps the tag.
+    unsafe { &mut *std::ptr::from_mut(slot).cast::<Entry>() }
+}
+
+#[inline]
+fn find_in(line: &[Slot; SLOTS], tag: u16, key: &[u8]) -> Option<usize> {
+    let mut hits = matches(line, tag);
+    while hits != 0 {
+        let slot = hits.trailing_zeros() as usize;
+        if !line[slot].is_null() && entry_of(&line[slot]).key() == key {
+            return Some(slot);
+        }
+        hits &= hits - 1;
+    }
+    None
+}
+
+/// A bit per slot that has this tag; an empty slot matches tag 0.
+#[inline]
+pub(super) fn matches(line: &[Slot; SLOTS], tag: u16) -> u32 {
+    let mut hits = 0;
+    for (i, slot) in line.iter().enumerate() {
+        hits |= u32::from(tag_of(*slot) == tag) << i;
+    }
+    hits
+}
+
+#[inline]
+fn gap_in(line: &[Slot; SLOTS]) -> Option<usize> {
+    line.iter().position(|slot| slot.is_null())
+}
