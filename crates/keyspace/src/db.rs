@@ -113,8 +113,12 @@ impl Db {
     ) -> (&mut Entry, bool) {
         let origin = self.origin;
         let epoch = guard.epoch();
-        let (entry, found) =
-            self.table.upsert(hash, key, |entry| guard.before_change(origin, entry), || stamped(epoch, Entry::new(key, make(), None)));
+        let (entry, found) = self.table.upsert(
+            hash,
+            key,
+            |entry| guard.before_change(origin, entry),
+            || stamped(epoch, Entry::new(key, make(), None)),
+        );
         (entry, found.is_none())
     }
 
@@ -136,7 +140,13 @@ impl Db {
         self.table.remove(hash, key)
     }
 
-    pub fn set_expiry(&mut self, guard: &mut Guard, hash: u64, key: &[u8], expire_at_ms: Option<i64>) -> bool {
+    pub fn set_expiry(
+        &mut self,
+        guard: &mut Guard,
+        hash: u64,
+        key: &[u8],
+        expire_at_ms: Option<i64>,
+    ) -> bool {
         let origin = self.origin;
         let change = |entry: &mut Entry| {
             guard.before_change(origin, entry);

@@ -32,6 +32,8 @@ use std::ptr::NonNull;
 pub use buffer::OutOfMemory;
 use buffer::StrBuf;
 
+use kara_encoding::size_class::size_class;
+
 use crate::value::hash::Hash;
 use crate::value::list::List;
 use crate::value::set::Set;
@@ -133,8 +135,8 @@ pub trait Collection: sealed::Sealed + Sized + Send + Clone {
     const KIND: Kind;
     /// Elements: what LLEN, SCARD, ZCARD, HLEN or XLEN answers.
     fn elements(&self) -> usize;
-    /// Bytes on the heap beside the struct itself.
-    fn heap_bytes(&self) -> usize;
+    /// Bytes on the heap beside the struct itself, extrapolated from `samples` elements (0: all).
+    fn heap_bytes(&self, samples: usize) -> usize;
     fn into_value(self) -> Value;
 }
 
@@ -148,8 +150,8 @@ macro_rules! collections {
                 // Streams count in u64.
                 usize::try_from(self.len()).unwrap_or(usize::MAX)
             }
-            fn heap_bytes(&self) -> usize {
-                self.memory_usage()
+            fn heap_bytes(&self, samples: usize) -> usize {
+                self.memory_usage(samples)
             }
             fn into_value(self) -> Value {
                 Value::$name(self)
@@ -195,7 +197,7 @@ macro_rules! with_collection {
 
 /// A value by itself, without a key. `Str` stays a string even if it looks like a number: `StrValue::from_bytes`
 /// decides that where the reference does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Value {
     Str(Vec<u8>),
     Int(i64),
@@ -239,6 +241,16 @@ impl Value {
             Value::Hash(v) => v.elements() > EXPENSIVE_ELEMENTS,
             Value::ZSet(v) => v.elements() > EXPENSIVE_ELEMENTS,
             Value::Stream(v) => v.elements() > EXPENSIVE_ELEMENTS,
+        }
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Str(bytes) => write!(f, "Str({})", bytes.escape_ascii()),
+            Value::Int(number) => write!(f, "Int({number})"),
+            other => write!(f, "{:?}", other.kind()),
         }
     }
 }
@@ -491,17 +503,6 @@ fn key_offset(meta: u8, long_key: bool) -> usize {
 }
 
 const _: () = assert!(WORDS_MASK >> WORDS_SHIFT == 3 && 1 << WORDS_SHIFT == 8, "masked words are bytes");
-
-/// The size that jemalloc spends on `size` bytes: steps of 16 up to 128, then four classes per doubling.
-#[inline]
-pub(crate) fn size_class(size: usize) -> usize {
-    if size <= 128 {
-        (size.max(1) + 15) & !15
-    } else {
-        let step = 1usize << ((size - 1).ilog2() - 2);
-        (size + step - 1) & !(step - 1)
-    }
-}
 
 /// An owned key with its value.
 #[repr(transparent)]
@@ -773,14 +774,15 @@ impl Entry {
 
     /// Makes the value `value` and the expiry `expire_at_ms`, keeping key and clock, in place if the block's class
     /// allows. Returns a collection that was there before, so that the caller decides who frees it.
-    pub(crate) fn set_string(&mut self, value: StrValue<'_>, expire_at_ms: Option<i64>) -> Option<OwnedValue> {
+    pub(crate) fn set_string(
+        &mut self,
+        value: StrValue<'_>,
+        expire_at_ms: Option<i64>,
+    ) -> Option<OwnedValue> {
         let old = self.plan();
         let new = Plan::string(&value, expiry_flag(expire_at_ms), old.key_len);
-        let replaced = if old.meta & WORDS_MASK == 0 || old.meta & IS_INT != 0 {
-            None
-        } else {
-            self.take_payload()
-        };
+        let replaced =
+            if old.meta & WORDS_MASK == 0 || old.meta & IS_INT != 0 { None } else { self.take_payload() };
         if (old.meta, old.embedded_len) != (new.meta, new.embedded_len) {
             self.reshape(old, new);
         }
@@ -904,7 +906,11 @@ impl Entry {
         unsafe {
             to.add(1).cast::<u32>().write_unaligned(from.add(1).cast::<u32>().read_unaligned());
             let words = usize::from(old.meta & WORDS_MASK);
-            std::ptr::copy_nonoverlapping(from.add(old.payload_offset()), to.add(new.payload_offset()), words);
+            std::ptr::copy_nonoverlapping(
+                from.add(old.payload_offset()),
+                to.add(new.payload_offset()),
+                words,
+            );
             std::ptr::copy_nonoverlapping(
                 from.add(old.key_offset() + old.key_len),
                 to.add(new.key_offset() + new.key_len),
@@ -981,10 +987,11 @@ impl Entry {
         unsafe { &*self.payload().cast::<ManuallyDrop<StrBuf>>() }.allocated()
     }
 
-    /// Bytes the allocator spends on the key and its value, without the table's slot.
-    pub fn memory_usage(&self) -> usize {
+    /// Bytes the allocator spends on the key and its value, without the table's slot; large collections are
+    /// extrapolated from `samples` elements (0: all).
+    pub fn memory_usage(&self, samples: usize) -> usize {
         // SAFETY: the kind tells what the payload holds.
-        let heap = with_collection!(self.kind(), T => unsafe { &*self.payload().cast::<T>() }.heap_bytes(), {
+        let heap = with_collection!(self.kind(), T => unsafe { &*self.payload().cast::<T>() }.heap_bytes(samples), {
             self.buffer_bytes()
         });
         self.plan().size() + heap

@@ -12,7 +12,8 @@ pub mod value;
 
 pub use db::{DbStats, ExpiryUpdate, SetOutcome};
 pub use entry::{
-    Collection, Entry, Kind, NewValue, OutOfMemory, OwnedValue, StrMut, StrRef, StrValue, StringEncoding, Value,
+    Collection, Entry, Kind, NewValue, OutOfMemory, OwnedValue, StrMut, StrRef, StrValue, StringEncoding,
+    Value,
 };
 pub use expiry::ExpireProgress;
 pub use journal::{Journal, JournalSink};

@@ -19,8 +19,8 @@ use kara_base::rng::Rng;
 
 use crate::entry::Entry;
 use segment::{
-    LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, buckets_for, entry_of, entry_of_mut, matches, tag_at,
-    tag_of,
+    LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, buckets_for, entry_of, entry_of_mut,
+    matches, tag_at, tag_of,
 };
 
 /// Segments with more local depth than this would mean that the hash isn't one.
@@ -124,7 +124,9 @@ impl Table {
     /// Bytes of directory and segments.
     pub fn memory_usage(&self) -> usize {
         let segments: usize = self.segments().map(|s| (s.buckets() + 1) * LINE).sum();
-        segments + self.directory.capacity() * size_of::<Segment>() + self.scratch.capacity() * size_of::<Slot>()
+        segments
+            + self.directory.capacity() * size_of::<Segment>()
+            + self.scratch.capacity() * size_of::<Slot>()
     }
 
     /// The directory index of a hash.
@@ -336,7 +338,10 @@ impl Table {
         const AHEAD: usize = 2;
         for bucket in 0..segment.buckets() + AHEAD {
             if bucket < segment.buckets() {
-                segment.bucket(bucket).iter().for_each(|slot| prefetch_line(slot.map_addr(|a| a & ((1 << 48) - 1))));
+                segment
+                    .bucket(bucket)
+                    .iter()
+                    .for_each(|slot| prefetch_line(slot.map_addr(|a| a & ((1 << 48) - 1))));
             }
             let Some(due) = bucket.checked_sub(AHEAD) else { continue };
             for slot in segment.bucket(due).iter().filter(|slot| !slot.is_null()) {
@@ -402,7 +407,10 @@ impl Table {
             return;
         }
         // Looking at the buddy costs a cache line, so a small segment does it every eighth time only.
-        if segment.depth() > 0 && (segment.buckets() > MIN_BUCKETS || count % 8 == 0) && self.merge(hash, segment) {
+        if segment.depth() > 0
+            && (segment.buckets() > MIN_BUCKETS || count % 8 == 0)
+            && self.merge(hash, segment)
+        {
             return;
         }
         let buckets = buckets_for(count);
@@ -492,7 +500,10 @@ impl Table {
         // From the back: what a removal moves comes from behind, where it has been looked at already.
         for bucket in (0..segment.buckets()).rev() {
             if bucket > 0 {
-                segment.bucket(bucket - 1).iter().for_each(|slot| prefetch_line(slot.map_addr(|a| a & ((1 << 48) - 1))));
+                segment
+                    .bucket(bucket - 1)
+                    .iter()
+                    .for_each(|slot| prefetch_line(slot.map_addr(|a| a & ((1 << 48) - 1))));
             }
             for slot in (0..SLOTS).rev() {
                 let place = Place { bucket, slot };

@@ -39,7 +39,8 @@ fn scan_sees_each_key_of_every_shard_once() {
         }
         let (mut cursor, mut steps, mut seen) = (0, 0, HashMap::new());
         loop {
-            cursor = ks.scan_step(DB, cursor, 10, |entry| *seen.entry(entry.key().to_vec()).or_insert(0) += 1);
+            cursor =
+                ks.scan_step(DB, cursor, 10, |entry| *seen.entry(entry.key().to_vec()).or_insert(0) += 1);
             steps += 1;
             assert!(cursor < 1 << 63);
             if cursor == 0 {

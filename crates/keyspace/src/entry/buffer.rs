@@ -4,7 +4,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
-use super::size_class;
+use kara_encoding::size_class::size_class;
 
 /// The block's first 16 bytes; `cap` bytes of data follow, of which the first `len` are initialized.
 #[repr(C)]

@@ -8,7 +8,7 @@ fn text(entry: &Entry) -> Vec<u8> {
 #[test]
 fn sizes_of_common_entries() {
     let size = |key: usize, value: &[u8], ttl: bool| {
-        Entry::new_string(&vec![b'k'; key], StrValue::from_bytes(value), ttl.then_some(1)).memory_usage()
+        Entry::new_string(&vec![b'k'; key], StrValue::from_bytes(value), ttl.then_some(1)).memory_usage(0)
     };
     assert_eq!(size(16, b"12345678", false), 32);
     assert_eq!(size(16, b"abcdefgh", false), 32);
@@ -23,9 +23,21 @@ fn canonical_integers_only() {
         let number = parse_canonical_i64(yes.as_bytes()).unwrap();
         assert_eq!(number.to_string(), yes);
     }
-    for no in
-        ["", "-", "+1", "01", "-0", "-01", " 1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809", "12a", "99999999999999999999"]
-    {
+    for no in [
+        "",
+        "-",
+        "+1",
+        "01",
+        "-0",
+        "-01",
+        " 1",
+        "1 ",
+        "1.0",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "12a",
+        "99999999999999999999",
+    ] {
         assert_eq!(parse_canonical_i64(no.as_bytes()), None, "{no}");
     }
 }
@@ -37,7 +49,9 @@ fn shown_encoding_follows_the_reference() {
         for expiry in [None, Some(1)] {
             let shown = |len: usize| {
                 let value = vec![b'x'; len];
-                Entry::new_string(&vec![b'k'; key], StrValue::Bytes(&value), expiry).string_encoding().unwrap()
+                Entry::new_string(&vec![b'k'; key], StrValue::Bytes(&value), expiry)
+                    .string_encoding()
+                    .unwrap()
             };
             assert_eq!(shown(longest), StringEncoding::Embstr, "{key}");
             assert_eq!(shown(longest + 1), StringEncoding::Raw, "{key}");

@@ -7,7 +7,9 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
-use crate::entry::{Entry, size_class};
+use kara_encoding::size_class::size_class;
+
+use crate::entry::Entry;
 
 /// Slots in a bucket.
 pub(super) const SLOTS: usize = 8;
@@ -252,8 +254,7 @@ impl Segment {
         }
         while place.bucket + 1 < self.buckets() {
             let next = self.bucket(place.bucket + 1);
-            let strayed =
-                next.iter().position(|&s| !s.is_null() && self.home(tag_of(s)) == place.bucket);
+            let strayed = next.iter().position(|&s| !s.is_null() && self.home(tag_of(s)) == place.bucket);
             let Some(slot) = strayed else { break };
             let next_was_full = gap_in(next).is_none();
             let from = Place { bucket: place.bucket + 1, slot };

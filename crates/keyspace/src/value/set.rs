@@ -20,7 +20,7 @@ impl Set {
         self.len() == 0
     }
 
-    pub fn memory_usage(&self) -> usize {
+    pub fn memory_usage(&self, _samples: usize) -> usize {
         self.len() * 24
     }
 }
