@@ -408,7 +408,7 @@ impl Table {
         }
         // Looking at the buddy costs a cache line, so a small segment does it every eighth time only.
         if segment.depth() > 0
-            && (segment.buckets() > MIN_BUCKETS || count % 8 == 0)
+            && (segment.buckets() > MIN_BUCKETS || count.is_multiple_of(8))
             && self.merge(hash, segment)
         {
             return;

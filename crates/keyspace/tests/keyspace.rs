@@ -27,7 +27,7 @@ fn get(ks: &Keyspace, db: DbIndex, key: &str) -> Option<String> {
     let key = ks.key(key.as_bytes());
     let locked = ks.lock_keys(&[key.hash]);
     let text = locked.find(db, &key)?.string()?.to_cow().into_owned();
-    Some(String::from_utf8(text).unwrap())
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[test]
@@ -155,12 +155,19 @@ fn expiry_steps_are_bounded_and_complete() {
     assert_eq!((expired, ks.stats(DB).keys), (5000, 5000));
 }
 
+/// A string's bytes.
+fn text(entry: &Entry) -> Vec<u8> {
+    entry.string().map(|text| text.to_cow().into_owned()).unwrap_or_default()
+}
+
+/// Database and key to value and expiry.
+type State = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<i64>)>;
 type Taken = Arc<Mutex<Vec<(u32, Vec<u8>, Vec<u8>, Option<i64>)>>>;
 struct Sink(Taken);
 
 impl SnapshotSink for Sink {
     fn take(&mut self, db: DbIndex, entry: &Entry) {
-        let value = entry.string().unwrap().to_cow().into_owned();
+        let value = text(entry);
         self.0.lock().push((db.0, entry.key().to_vec(), value, entry.expire_at_ms()));
     }
 }
@@ -238,12 +245,12 @@ fn apply(ks: &Keyspace, serial: usize, write: &Write) {
     }
 }
 
-fn state(ks: &Keyspace) -> BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<i64>)> {
+fn state(ks: &Keyspace) -> State {
     let all = ks.lock_all();
     let mut state = BTreeMap::new();
     for db in 0..3 {
         for entry in all.iter(DbIndex(db)) {
-            let value = entry.string().unwrap().to_cow().into_owned();
+            let value = text(entry);
             state.insert((db, entry.key().to_vec()), (value, entry.expire_at_ms()));
         }
     }

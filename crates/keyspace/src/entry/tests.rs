@@ -78,18 +78,18 @@ fn shown_encoding_follows_the_reference() {
 
 #[test]
 fn collections_live_in_the_entry() {
-    let mut entry = Entry::new(b"key", Value::List(List::default()), Some(5));
-    assert_eq!((entry.kind(), entry.elements()), (Kind::List, 0));
-    assert!(entry.get::<List>().is_some() && entry.get_mut::<Set>().is_none());
+    let mut entry = Entry::new(b"key", Value::Set(Default::default()), Some(5));
+    assert_eq!((entry.kind(), entry.elements()), (Kind::Set, 0));
+    assert!(entry.get::<Set>().is_some() && entry.get_mut::<Hash>().is_none());
     assert!(entry.string().is_none() && entry.string_mut().is_none() && entry.string_encoding().is_none());
     entry.set_lru(0xabcdef);
     let renamed = entry.with_key(&[b'r'; 300]);
-    assert_eq!((renamed.kind(), renamed.lru(), renamed.expire_at_ms()), (Kind::List, 0xabcdef, Some(5)));
+    assert_eq!((renamed.kind(), renamed.lru(), renamed.expire_at_ms()), (Kind::Set, 0xabcdef, Some(5)));
     let mut copy = renamed.duplicate(b"copy");
     let old = copy.set_string(StrValue::Bytes(b"text"), None);
-    assert!(matches!(old, Some(Value::List(_))));
+    assert!(matches!(old, Some(Value::Set(_))));
     assert_eq!((copy.lru(), text(&copy)), (0xabcdef, b"text".to_vec()));
-    assert!(matches!(renamed.into_value(), Value::List(_)));
+    assert!(matches!(renamed.into_value(), Value::Set(_)));
     for kind in Kind::ALL {
         assert_eq!(Kind::from_meta(kind as u8), kind);
     }

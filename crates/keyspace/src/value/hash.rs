@@ -1,26 +1,19 @@
-//! The hash value.
+//! The hash value: its place until its structure lands.
 
-/// A hash: its place until its structure lands.
+/// A hash without elements.
 #[derive(Clone, Debug, Default)]
-pub struct Hash(Vec1);
-
-#[derive(Clone, Debug, Default)]
-struct Vec1(Option<Box<Vec<Vec<u8>>>>);
+pub struct Hash;
 
 impl Hash {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     pub fn len(&self) -> usize {
-        self.0.0.as_ref().map_or(0, |items| items.len())
+        0
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        true
     }
 
     pub fn memory_usage(&self, _samples: usize) -> usize {
-        self.len() * 24
+        0
     }
 }
