@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Deltas are counted, wrapping, from the block's master id, which its owner keeps. The last element of an entry
-//! lets a reverse walk find its start. Deleted entries stay as tombstones until the whole block goes.
+//! lets a reverse walk find its start. Deleted entries stay as tombstones until the whole block goes; ids of live
+//! entries ascend, while a tombstone may even lie above its successors (XSETID can turn the last id back).
 
 use super::{CorruptStream, StreamId};
 use crate::listpack::{Element, Iter, Listpack, Pos};
@@ -148,9 +149,12 @@ impl Block {
         Some(())
     }
 
-    /// Takes over a block from outside after checking every element: structure, counters, and ids that ascend
-    /// from `master` on. Gives the block and its last id, deleted entries included.
-    pub(super) fn from_bytes(master: StreamId, bytes: &[u8]) -> Result<(Self, StreamId), CorruptStream> {
+    /// Takes over a block from outside after checking every element: structure, counters, and live ids that
+    /// ascend from `master` on. Gives the block and its last live id, None where all entries are deleted.
+    pub(super) fn from_bytes(
+        master: StreamId,
+        bytes: &[u8],
+    ) -> Result<(Self, Option<StreamId>), CorruptStream> {
         let list = Listpack::from_bytes_validated(bytes).map_err(|_| CorruptStream)?;
         if !list.would_fit(RESERVE_BYTES) {
             return Err(CorruptStream);
@@ -186,16 +190,12 @@ impl Block {
 
     /// Marks an entry as deleted; false if there is none or it was deleted before.
     pub(super) fn delete(&mut self, master: StreamId, id: StreamId) -> bool {
-        let found =
-            self.walk(master).take_while(|(_, place)| place.id <= id).find(|(_, place)| place.id == id);
-        match found {
-            Some((at, place)) if !place.deleted() => {
-                self.replace(at, place.flags | DELETED);
-                self.count_deleted(1);
-                true
-            }
-            _ => false,
-        }
+        let mut live = self.walk(master).filter(|(_, place)| !place.deleted());
+        let found = live.find(|(_, place)| place.id >= id).filter(|(_, place)| place.id == id);
+        let Some((at, place)) = found else { return false };
+        self.replace(at, place.flags | DELETED);
+        self.count_deleted(1);
+        true
     }
 
     /// Deletes entries from the front until `stop` says so of an id (given how many went already); answers
@@ -210,10 +210,10 @@ impl Block {
         let mut removed = 0;
         while let Some(at) = next {
             let place = self.place(&head, at);
-            if stop(place.id, removed) {
-                break;
-            }
             if !place.deleted() {
+                if stop(place.id, removed) {
+                    break;
+                }
                 self.replace(at, place.flags | DELETED);
                 removed += 1;
             }
@@ -377,8 +377,8 @@ impl<'a> Iterator for EntriesBack<'a> {
     }
 }
 
-/// Checks a block's structure; its last id if it is sound.
-fn check_block(list: &Listpack, master: StreamId) -> Option<StreamId> {
+/// Checks a block's structure; its last live id, if any, where it is sound.
+fn check_block(list: &Listpack, master: StreamId) -> Option<Option<StreamId>> {
     let mut elements = list.iter();
     let int = |elements: &mut Iter<'_>| elements.next()?.as_int();
     let live = u64::try_from(int(&mut elements)?).ok()?;
@@ -403,9 +403,6 @@ fn check_block(list: &Listpack, master: StreamId) -> Option<StreamId> {
         }
         let (ms, seq) = (int(&mut elements)? as u64, int(&mut elements)? as u64);
         let id = StreamId::new(master.ms.wrapping_add(ms), master.seq.wrapping_add(seq));
-        if id < master || last.is_some_and(|last| id <= last) {
-            return None;
-        }
         let values = if flags & SAME_FIELDS != 0 {
             names
         } else {
@@ -420,9 +417,12 @@ fn check_block(list: &Listpack, master: StreamId) -> Option<StreamId> {
         if flags & DELETED != 0 {
             seen_deleted += 1;
         } else {
+            if id < master || last.is_some_and(|last| id <= last) {
+                return None;
+            }
             seen_live += 1;
+            last = Some(id);
         }
-        last = Some(id);
     }
-    (seen_live == live && seen_deleted == deleted).then_some(last).flatten()
+    (seen_live == live && seen_deleted == deleted && live + deleted > 0).then_some(last)
 }

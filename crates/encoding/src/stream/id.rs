@@ -42,6 +42,19 @@ impl StreamId {
         }
     }
 
+    /// `ms-seq` without an allocation.
+    pub fn text(self) -> IdText {
+        let mut text = IdText { bytes: [b'-'; 41], len: 0 };
+        for (part, separator) in [(self.ms, 1), (self.seq, 0)] {
+            let mut digits = itoa::Buffer::new();
+            let digits = digits.format(part).as_bytes();
+            let start = usize::from(text.len);
+            text.bytes[start..start + digits.len()].copy_from_slice(digits);
+            text.len += digits.len() as u8 + separator;
+        }
+        text
+    }
+
     /// The id's 16 bytes as RDB stores them: both halves big-endian.
     pub fn to_be_bytes(self) -> [u8; 16] {
         (u128::from(self.ms) << 64 | u128::from(self.seq)).to_be_bytes()
@@ -60,6 +73,19 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// An id's text, on the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct IdText {
+    bytes: [u8; 41],
+    len: u8,
+}
+
+impl IdText {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +98,9 @@ mod tests {
         assert_eq!(StreamId::MAX.next(), None);
         assert_eq!(StreamId::MIN.previous(), None);
         assert_eq!(id.to_string(), "7-18446744073709551615");
+        for id in [id, StreamId::MIN, StreamId::MAX] {
+            assert_eq!(id.text().as_bytes(), id.to_string().as_bytes());
+        }
         assert_eq!(StreamId::from_be_bytes(id.to_be_bytes()), id);
         assert_eq!(StreamId::new(1, 2).to_be_bytes(), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
     }

@@ -2,10 +2,10 @@
 //!
 //! Where a block ends is visible (approximate trimming drops whole blocks), so appending follows the reference's
 //! rule exactly: a block is full when its bytes plus the new entry's reach the limit, or when it holds the
-//! limit's number of entries, deleted ones included.
+//! limit's number of entries, deleted ones included. Every block has at least one entry that isn't deleted.
 
 use super::block::{Block, Entries, EntriesBack, Entry};
-use super::{CorruptStream, StreamId};
+use super::{CorruptStream, StreamId, radix};
 use std::collections::{BTreeMap, btree_map};
 
 /// No block grows beyond this many bytes of content, whatever the limits say.
@@ -97,9 +97,12 @@ impl Log {
             return Err(CorruptStream);
         }
         let (block, last) = Block::from_bytes(master, bytes)?;
-        self.len += block.live();
-        self.state.last_id = last;
-        self.blocks.insert(master, block);
+        // A block of tombstones alone has nothing to keep.
+        if let Some(last) = last {
+            self.len += block.live();
+            self.state.last_id = last;
+            self.blocks.insert(master, block);
+        }
         Ok(())
     }
 
@@ -250,6 +253,9 @@ impl Log {
                 });
                 self.len -= part;
                 removed += part;
+                if part == live {
+                    first.remove();
+                }
             }
             break;
         }
@@ -277,6 +283,11 @@ impl Log {
     /// The entry with this id.
     pub fn get(&self, id: StreamId) -> Option<Entry<'_>> {
         self.range(id, id).next()
+    }
+
+    /// How many nodes the reference's radix tree would have for the blocks' master ids; XINFO shows it.
+    pub fn radix_tree_nodes(&self) -> usize {
+        radix::nodes(self.blocks.keys().map(|master| master.to_be_bytes()))
     }
 
     /// The blocks, ascending: master id and bytes as RDB files hold them.

@@ -7,12 +7,13 @@ mod block;
 mod group;
 mod id;
 mod log;
+mod radix;
 #[cfg(test)]
 mod tests;
 
 pub use block::{Entry, Fields};
 pub use group::{Consumer, ConsumerId, Group, Pending};
-pub use id::StreamId;
+pub use id::{IdText, StreamId};
 pub use log::{AddError, BlockLimits, Log, LogState, Range, RangeRev, Trim, TrimTo};
 
 use std::fmt;

@@ -145,6 +145,23 @@ fn contradictions_are_corrupt() {
     }
 }
 
+#[test]
+fn ids_turned_back_below_a_tombstone() {
+    let mut log = Log::new();
+    for seq in [1, 5, 9] {
+        add(&mut log, id(seq), &[("f", "v")], SMALL);
+    }
+    log.delete(id(9));
+    log.set_state(LogState { last_id: id(5), max_deleted_id: id(1), ..log.state() });
+    add(&mut log, id(7), &[("f", "v")], SMALL);
+    assert_eq!(all(&log), [1, 5, 7]);
+    let mut copy = Log::from_blocks(log.blocks(), log.state()).unwrap();
+    assert!(copy.delete(id(7)));
+    assert!(!copy.delete(id(9)));
+    assert_eq!(log.trim(Trim { to: TrimTo::MinId(id(8)), approximate: false, limit: 0 }), 3);
+    assert_eq!(log.blocks().count(), 0);
+}
+
 fn exercise(log: &mut Log) {
     let forward: Vec<_> = log.range(StreamId::MIN, StreamId::MAX).map(|e| (e.id, pairs(&e))).collect();
     let mut back: Vec<_> = log.range_rev(StreamId::MIN, StreamId::MAX).map(|e| (e.id, pairs(&e))).collect();

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use kara_encoding::stream::AddError;
 pub use kara_encoding::stream::{
-    BlockLimits, Consumer, ConsumerId, CorruptStream, Entry, Fields, Group, Log, LogState, Pending, StreamId,
-    Trim, TrimTo,
+    BlockLimits, Consumer, ConsumerId, CorruptStream, Entry, Fields, Group, IdText, Log, LogState, Pending,
+    StreamId, Trim, TrimTo,
 };
 
 /// Which id XADD wants.
@@ -202,6 +202,7 @@ impl Stream {
             advance(log, group, entry.id);
             if !no_ack {
                 group.set_pending(entry.id, Pending { consumer, delivered_ms: now_ms, deliveries: 1 });
+                group.consumer_mut(consumer).active_ms = Some(now_ms);
             }
             deliver(&entry, group);
             delivered += 1;
