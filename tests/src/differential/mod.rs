@@ -1,0 +1,12 @@
+//! The differential runner: random commands, the same to this server and to a reference, every reply compared,
+//! and the whole dataset by DEBUG DIGEST after every round.
+//!
+//! What is sent stands in `families/*.txt`, one template a line (the syntax: [`template`]). A seed replays a run.
+
+mod compare;
+mod runner;
+mod template;
+mod values;
+
+pub use runner::{Options, Outcome, run};
+pub use template::{FAMILIES, Family};

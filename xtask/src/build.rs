@@ -1,0 +1,47 @@
+//! Building the workspace, and the commands that only build and start another program.
+
+use crate::process::{Outcome, link, run};
+use kara_tests::root;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The names by which the one program is called.
+const NAMES: &[&str] = &["server", "cli", "benchmark", "check-rdb", "check-aof", "sentinel"];
+
+/// Cargo in the repository's root.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    command
+}
+
+/// Where a profile's programs are.
+pub fn folder(profile: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join(if profile == "dev" { "debug" } else { profile })
+}
+
+/// Builds `kara` and makes the links by which it is called; gives the folder.
+pub fn kara(profile: &str) -> Outcome<PathBuf> {
+    run(&mut cargo(&["build", "--quiet", "--package", "kara", "--profile", profile]))?;
+    links(&folder(profile))?;
+    Ok(folder(profile))
+}
+
+/// `kara-server`, `valkey-server`, `redis-server`, ... beside `kara`.
+pub fn links(folder: &Path) -> Outcome {
+    for family in ["kara", "valkey", "redis"] {
+        for name in NAMES {
+            link(Path::new("kara"), &folder.join(format!("{family}-{name}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// `cargo xtask differential`: the runner itself is in the tests' package.
+pub fn differential(arguments: &[String]) -> Outcome {
+    crate::peers::run(&[])?;
+    let programs = kara("fast")?;
+    run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
+    run(Command::new(programs.join("differential")).args(arguments))
+}
