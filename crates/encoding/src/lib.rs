@@ -10,6 +10,7 @@ pub mod listpack;
 pub mod lzf;
 pub mod member_table;
 mod raw_bytes;
+pub mod quicklist;
 pub mod size_class;
 pub mod sorted_set;
 pub mod stream;

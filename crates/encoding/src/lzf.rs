@@ -14,6 +14,9 @@ const MAX_COPY: usize = 264;
 const MAX_LITERALS: usize = 32;
 /// One slot per byte of the window finds nearly every match, and 32 KiB are cleared in half a microsecond.
 const TABLE_BITS: u32 = 13;
+/// For inputs of up to this many bytes, clearing the large table would take longer than the compression.
+const SMALL_BYTES: usize = 1024;
+const SMALL_TABLE_BITS: u32 = 9;
 /// The best that three bytes can stand for, `MAX_COPY / 3`.
 const MAX_RATIO: usize = 88;
 
@@ -32,17 +35,29 @@ impl std::error::Error for Corrupt {}
 /// Appends the compressed form of `input` to `out` if it takes at most `limit` bytes; else leaves `out` as it was and
 /// answers `false`. Inputs beyond 4 GiB are not compressed.
 pub fn compress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
-    let start = out.len();
     if u32::try_from(input.len()).is_err() {
         return false;
     }
+    if input.len() <= SMALL_BYTES {
+        compress_with(input, limit, out, &mut [0; 1 << SMALL_TABLE_BITS])
+    } else {
+        compress_with(input, limit, out, &mut [0; 1 << TABLE_BITS])
+    }
+}
+
+/// `table`: position + 1 of the last place with a hash, 0 for none.
+fn compress_with<const N: usize>(
+    input: &[u8],
+    limit: usize,
+    out: &mut Vec<u8>,
+    table: &mut [u32; N],
+) -> bool {
+    let start = out.len();
     out.reserve(limit.min(input.len()));
-    // Position + 1 of the last place with this hash; 0 for none.
-    let mut table = [0u32; 1 << TABLE_BITS];
     let mut literals = 0;
     let mut at = 0;
     while let Some(&[a, b, c]) = input.get(at..at + 3) {
-        let slot = &mut table[hash(a, b, c)];
+        let slot = &mut table[hash::<N>(a, b, c)];
         let candidate = std::mem::replace(slot, at as u32 + 1) as usize;
         let from = candidate.wrapping_sub(1);
         if candidate == 0 || at - from > WINDOW || input[from..from + 3] != [a, b, c] {
@@ -59,7 +74,7 @@ pub fn compress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
         let end = at + length;
         for inner in end - 2..end {
             if let Some(&[a, b, c]) = input.get(inner..inner + 3) {
-                table[hash(a, b, c)] = inner as u32 + 1;
+                table[hash::<N>(a, b, c)] = inner as u32 + 1;
             }
         }
         at = end;
@@ -131,9 +146,9 @@ pub fn decompress_into(input: &[u8], expected_len: usize, out: &mut Vec<u8>) -> 
 }
 
 #[inline]
-fn hash(a: u8, b: u8, c: u8) -> usize {
+fn hash<const N: usize>(a: u8, b: u8, c: u8) -> usize {
     let three = u32::from_le_bytes([a, b, c, 0]);
-    (three.wrapping_mul(0x9e37_79b1) >> (32 - TABLE_BITS)) as usize
+    (three.wrapping_mul(0x9e37_79b1) >> (32 - N.ilog2())) as usize
 }
 
 /// How many leading bytes are the same, at most `limit`.

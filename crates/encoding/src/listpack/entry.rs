@@ -14,10 +14,10 @@
 //! `backlen` is the length of everything before it within the entry, in groups of 7 bits, high group first; every
 //! byte but the first carries the top bit, so that it can be read from right to left.
 
+pub use kara_base::number::parse_i64 as canonical_int;
+
 /// The byte behind the last entry.
 pub(super) const END: u8 = 0xff;
-/// Longest decimal form of an `i64`.
-const INT_TEXT_MAX: usize = 20;
 
 /// An element as it is stored: integers never become text until somebody asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,31 +91,6 @@ impl From<i64> for Element<'_> {
     fn from(value: i64) -> Self {
         Element::Int(value)
     }
-}
-
-/// The integer whose only decimal form is `text`: no sign but a minus, no leading zero, no "-0", within `i64`.
-#[inline]
-pub fn canonical_int(text: &[u8]) -> Option<i64> {
-    if text.is_empty() || text.len() > INT_TEXT_MAX {
-        return None;
-    }
-    let (negative, digits) = match text {
-        [b'0'] => return Some(0),
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, text),
-    };
-    if !matches!(digits.first(), Some(b'1'..=b'9')) {
-        return None;
-    }
-    let mut value: u64 = 0;
-    for &digit in digits {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-    }
-    if negative { 0i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
 }
 
 /// An element's bytes in a listpack: `head()`, then `tail`, then `back()`.

@@ -15,6 +15,12 @@ impl<'a> Iter<'a> {
     pub(super) fn new(blob: &'a [u8], front: usize, back: usize) -> Self {
         Iter { blob, front, back }
     }
+
+    /// Whether both ends have met.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.front >= self.back
+    }
 }
 
 impl<'a> Iterator for Iter<'a> {

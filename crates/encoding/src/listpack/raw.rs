@@ -35,8 +35,8 @@ impl Listpack {
         Self::from_trusted(&[7, 0, 0, 0, 0, 0, END])
     }
 
-    /// A copy of a blob that `validate` accepted or that another listpack holds.
-    pub(super) fn from_trusted(blob: &[u8]) -> Self {
+    /// A copy of a blob that `validate` accepted or that was another listpack's.
+    pub(crate) fn from_trusted(blob: &[u8]) -> Self {
         assert!((HEADER + 1..=MAX_BYTES).contains(&blob.len()), "size of a listpack");
         let layout = layout(blob.len());
         // SAFETY: the layout's size is not zero.
