@@ -273,6 +273,34 @@ impl Listpack {
         removed
     }
 
+    /// Removes elements whose text is `needle`, `limit` at most, from the front on or from the back; gives how many.
+    pub fn remove_equal(&mut self, needle: &[u8], limit: usize, from_back: bool) -> usize {
+        let mut removed = 0;
+        if from_back {
+            let number = canonical_int(needle);
+            let mut place = self.last();
+            while let Some(pos) = place.filter(|_| removed < limit) {
+                place = self.prev(pos);
+                let found = match self.get(pos) {
+                    Element::Int(value) => number == Some(value),
+                    Element::Str(text) => text == needle,
+                };
+                if found {
+                    self.remove(pos, 1);
+                    removed += 1;
+                }
+            }
+        } else {
+            let mut place = self.first();
+            while let Some(pos) = place.filter(|_| removed < limit) {
+                let Some(found) = self.find(pos, needle, 0) else { break };
+                place = self.remove(found, 1);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
     /// Removes all elements.
     pub fn clear(&mut self) {
         *self = Listpack::new();

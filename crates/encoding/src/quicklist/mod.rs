@@ -329,7 +329,9 @@ impl Quicklist {
             }
             return usize::from(found);
         }
-        let removed = self.seq.edit(at, |node| node.edit(|list| remove_in_list(list, needle, limit, from)));
+        let removed = self
+            .seq
+            .edit(at, |node| node.edit(|list| list.remove_equal(needle.text, limit, from == End::Back)));
         if removed.is_some_and(|removed| removed > 0) {
             self.squeeze_inner(at);
         }
@@ -389,9 +391,11 @@ impl Quicklist {
         })
     }
 
-    /// Bytes allocated for the list, the struct itself included.
-    pub fn allocated_bytes(&self) -> usize {
-        let nodes: usize = self.seq.iter().map(Node::allocated_bytes).sum();
+    /// Bytes allocated for the list, the struct itself included, estimated from `samples` nodes (0: all).
+    pub fn allocated_bytes(&self, samples: usize) -> usize {
+        let seen = if samples == 0 { self.nodes() } else { samples.min(self.nodes()) };
+        let sampled: usize = self.seq.iter().take(seen).map(Node::allocated_bytes).sum();
+        let nodes = (sampled as f64 / seen.max(1) as f64 * self.nodes() as f64) as usize;
         size_of::<Self>() + self.seq.allocated_bytes() + nodes
     }
 
@@ -543,26 +547,4 @@ fn node_contains(node: &Node, needle: Needle<'_>) -> bool {
         View::Plain(text) => text == needle.text,
         View::UnpackedPlain(text) => text == needle.text,
     }
-}
-
-fn remove_in_list(list: &mut Listpack, needle: Needle<'_>, limit: usize, from: End) -> usize {
-    let mut removed = 0;
-    if from == End::Front {
-        let mut place = list.first();
-        while let Some(pos) = place.filter(|_| removed < limit) {
-            let Some(found) = list.find(pos, needle.text, 0) else { break };
-            place = list.remove(found, 1);
-            removed += 1;
-        }
-        return removed;
-    }
-    let mut place = list.last();
-    while let Some(pos) = place.filter(|_| removed < limit) {
-        place = list.prev(pos);
-        if needle.is(list.get(pos)) {
-            list.remove(pos, 1);
-            removed += 1;
-        }
-    }
-    removed
 }

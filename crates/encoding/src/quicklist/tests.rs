@@ -177,7 +177,7 @@ fn a_million_short_elements_in_17_2_bytes_each() {
     for i in 0..1_000_000u32 {
         list.push(End::Back, format!("element:{i:07}").as_bytes());
     }
-    let per_element = list.allocated_bytes() as f64 / 1e6;
+    let per_element = list.allocated_bytes(0) as f64 / 1e6;
     assert!(per_element < 17.2, "{per_element}");
     assert_eq!(list.with(654_321, |e| e.to_bytes()).as_deref(), Some(&b"element:0654321"[..]));
 }
