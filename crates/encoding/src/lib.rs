@@ -6,6 +6,7 @@ pub mod geohash;
 pub mod hyperloglog;
 pub mod int_table;
 pub mod intset;
+pub mod large_set;
 pub mod listpack;
 pub mod lzf;
 pub mod member_table;

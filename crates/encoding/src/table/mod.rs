@@ -19,7 +19,7 @@ mod walk;
 
 use segment::{Place, Segment};
 
-pub use walk::Iter;
+pub use walk::{CURSOR_BITS, Iter};
 
 /// The bits of a word or directory word that hold an address.
 pub const POINTER_MASK: u64 = (1 << 48) - 1;

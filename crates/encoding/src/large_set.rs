@@ -1,0 +1,176 @@
+//! A large set of byte strings that keeps integers as integers: an [`IntTable`] for the members that are an
+//! `i64`'s decimal form, a [`MemberTable`] for the rest. A set that was all integers takes a string without
+//! converting anything.
+
+use kara_base::hash::HashSeed;
+use kara_base::rng::Rng;
+
+use crate::int_table::IntTable;
+use crate::listpack::{Element, canonical_int};
+use crate::member_table::MemberTable;
+use crate::table::CURSOR_BITS;
+
+/// Set in cursors that point into the strings.
+const STRINGS: u64 = 1 << CURSOR_BITS;
+
+/// The set.
+pub struct LargeSet {
+    ints: IntTable,
+    strings: MemberTable,
+    seed: HashSeed,
+}
+
+impl LargeSet {
+    pub fn new(seed: HashSeed) -> Self {
+        LargeSet { ints: IntTable::new(seed), strings: MemberTable::new(seed), seed }
+    }
+
+    pub fn len(&self) -> usize {
+        self.ints.len() + self.strings.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub fn contains(&self, member: &[u8]) -> bool {
+        match canonical_int(member) {
+            Some(value) => self.ints.contains(value),
+            None => self.strings.contains(member),
+        }
+    }
+
+    /// As `contains`, for a member of another set.
+    #[inline]
+    pub fn contains_element(&self, member: Element<'_>) -> bool {
+        match member.as_int() {
+            Some(value) => self.ints.contains(value),
+            None => matches!(member, Element::Str(text) if self.strings.contains(text)),
+        }
+    }
+
+    /// True if `member` was not in the set yet.
+    #[inline]
+    pub fn insert<'a>(&mut self, member: impl Into<Element<'a>>) -> bool {
+        match member.into() {
+            Element::Int(value) => self.ints.insert(value),
+            Element::Str(text) => match canonical_int(text) {
+                Some(value) => self.ints.insert(value),
+                None => self.strings.insert(text),
+            },
+        }
+    }
+
+    /// True if `member` was in the set.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match canonical_int(member) {
+            Some(value) => self.ints.remove(value),
+            None => self.strings.remove(member),
+        }
+    }
+
+    /// All members, in no promised order.
+    pub fn iter(&self) -> impl Iterator<Item = Element<'_>> + '_ {
+        self.ints.iter().map(Element::Int).chain(self.strings.iter().map(Element::Str))
+    }
+
+    /// A member chosen with equal chances.
+    pub fn random(&self, rng: &mut Rng) -> Option<Element<'_>> {
+        if rng.below(self.len() as u64) < self.ints.len() as u64 {
+            self.ints.random(rng).map(Element::Int)
+        } else {
+            self.strings.random(rng).map(Element::Str)
+        }
+    }
+
+    /// As [`Table::scan`](crate::table::Table::scan), with cursors of 49 bits.
+    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(Element<'_>)) -> u64 {
+        let mut seen = 0;
+        let mut cursor = cursor;
+        if cursor & STRINGS == 0 {
+            if !self.ints.is_empty() {
+                cursor = self.ints.scan(cursor, count, |value| {
+                    seen += 1;
+                    visit(Element::Int(value));
+                });
+                if cursor != 0 {
+                    return cursor;
+                }
+            }
+            cursor = 0;
+            if self.strings.is_empty() {
+                return 0;
+            }
+            if seen >= count {
+                return STRINGS;
+            }
+        }
+        match self.strings.scan(cursor & !STRINGS, count - seen, |text| visit(Element::Str(text))) {
+            0 => 0,
+            next => next | STRINGS,
+        }
+    }
+
+    /// Heap bytes, this struct included; entries are extrapolated from `samples` of them (0: all).
+    pub fn memory_usage(&self, samples: usize) -> usize {
+        self.ints.memory_usage() + self.strings.memory_usage(samples) + size_of::<HashSeed>()
+    }
+}
+
+impl Clone for LargeSet {
+    fn clone(&self) -> Self {
+        let mut copy = LargeSet::new(self.seed);
+        for member in self.iter() {
+            copy.insert(member);
+        }
+        copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_scan_visits_integers_and_strings_once() {
+        let mut rng = Rng::new(4);
+        for (ints, strings) in [(0, 0), (0, 900), (900, 0), (700, 800), (1, 1), (3000, 5)] {
+            let mut set = LargeSet::new(HashSeed { k0: 3, k1: 4 });
+            for i in 0..ints {
+                assert!(set.insert(i.to_string().as_bytes()));
+            }
+            for i in 0..strings {
+                assert!(set.insert(format!("s{i}").as_bytes()));
+            }
+            assert_eq!(set.len(), ints + strings);
+            for count in [1, 10, 100_000] {
+                let mut seen = HashMap::new();
+                let mut cursor = 0;
+                loop {
+                    cursor = set.scan(cursor, count, |m| *seen.entry(m.to_bytes()).or_insert(0) += 1);
+                    if cursor == 0 {
+                        break;
+                    }
+                }
+                assert_eq!(seen.len(), set.len());
+                assert!(seen.values().all(|&n| n == 1));
+            }
+            if let Some(member) = set.random(&mut rng) {
+                let text = member.to_bytes();
+                assert!(set.contains(&text) && set.clone().remove(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn integers_by_text_and_by_value_are_the_same() {
+        let mut set = LargeSet::new(HashSeed { k0: 3, k1: 4 });
+        assert!(set.insert(&b"12"[..]) && !set.insert(12) && set.insert(&b"012"[..]));
+        assert!(set.contains_element(Element::Int(12)) && set.contains_element(Element::Str(b"12")));
+        assert!(!set.contains_element(Element::Int(13)) && set.remove(b"012") && set.remove(b"12"));
+        assert!(set.is_empty());
+    }
+}
