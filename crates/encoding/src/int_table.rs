@@ -5,7 +5,7 @@
 use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
 
-use crate::table::{SlotKind, Table};
+use crate::table::{self, SlotKind, Table};
 
 /// Rounds of the permutation: Speck64's round function; full diffusion takes about seven.
 const ROUNDS: usize = 10;
@@ -119,10 +119,9 @@ impl IntTable {
     }
 
     /// All members, in no promised order.
-    pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
-        let kind = self.table.kind();
-        let zero = self.has_zero.then(|| kind.unscramble(0));
-        self.table.iter().map(|word| kind.unscramble(word)).chain(zero)
+    pub fn iter(&self) -> Iter<'_> {
+        let zero = self.has_zero.then(|| self.table.kind().unscramble(0));
+        Iter { kind: self.table.kind(), words: self.table.iter(), zero }
     }
 
     /// A member chosen with equal chances.
@@ -146,6 +145,22 @@ impl IntTable {
     /// Heap bytes, this struct included.
     pub fn memory_usage(&self) -> usize {
         size_of::<Self>() + self.table.index_bytes()
+    }
+}
+
+/// All members of an [`IntTable`].
+pub struct Iter<'a> {
+    kind: &'a IntSlots,
+    words: table::Iter<'a, IntSlots>,
+    zero: Option<i64>,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = i64;
+
+    #[inline]
+    fn next(&mut self) -> Option<i64> {
+        self.words.next().map(|word| self.kind.unscramble(word)).or_else(|| self.zero.take())
     }
 }
 

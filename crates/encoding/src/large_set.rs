@@ -5,9 +5,9 @@
 use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
 
-use crate::int_table::IntTable;
+use crate::int_table::{self, IntTable};
 use crate::listpack::{Element, canonical_int};
-use crate::member_table::MemberTable;
+use crate::member_table::{self, MemberTable};
 use crate::table::CURSOR_BITS;
 
 /// Set in cursors that point into the strings.
@@ -71,8 +71,8 @@ impl LargeSet {
     }
 
     /// All members, in no promised order.
-    pub fn iter(&self) -> impl Iterator<Item = Element<'_>> + '_ {
-        self.ints.iter().map(Element::Int).chain(self.strings.iter().map(Element::Str))
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { ints: Some(self.ints.iter()), strings: self.strings.iter() }
     }
 
     /// A member chosen with equal chances.
@@ -115,6 +115,27 @@ impl LargeSet {
     /// Heap bytes, this struct included; entries are extrapolated from `samples` of them (0: all).
     pub fn memory_usage(&self, samples: usize) -> usize {
         self.ints.memory_usage() + self.strings.memory_usage(samples) + size_of::<HashSeed>()
+    }
+}
+
+/// All members of a [`LargeSet`].
+pub struct Iter<'a> {
+    ints: Option<int_table::Iter<'a>>,
+    strings: member_table::Iter<'a>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Element<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Element<'a>> {
+        if let Some(ints) = &mut self.ints {
+            if let Some(value) = ints.next() {
+                return Some(Element::Int(value));
+            }
+            self.ints = None;
+        }
+        self.strings.next().map(Element::Str)
     }
 }
 

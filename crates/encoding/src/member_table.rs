@@ -10,7 +10,7 @@ use kara_base::rng::Rng;
 
 use crate::raw_bytes::{allocate, free, prefix_len, read_prefix, write_prefix};
 use crate::size_class::size_class;
-use crate::table::{EntryKind, POINTER_MASK, PointerSlots, Table};
+use crate::table::{self, EntryKind, POINTER_MASK, PointerSlots, Table};
 
 const INLINE_MAX: u8 = 252;
 
@@ -133,9 +133,8 @@ impl MemberTable {
     }
 
     /// All members, in no promised order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        // SAFETY: the words are living entries, and the iterator borrows the table.
-        self.table.iter().map(|word| unsafe { of_word(word) })
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { words: self.table.iter() }
     }
 
     /// A member chosen with equal chances.
@@ -160,6 +159,21 @@ impl MemberTable {
         }
         let entries = (bytes * self.len() as u128).checked_div(seen).unwrap_or(0) as usize;
         size_of::<Self>() + self.table.index_bytes() + entries
+    }
+}
+
+/// All members of a [`MemberTable`].
+pub struct Iter<'a> {
+    words: table::Iter<'a, PointerSlots<Members>>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        // SAFETY: the words are living entries, and the iterator borrows the table.
+        self.words.next().map(|word| unsafe { of_word(word) })
     }
 }
 

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::raw_bytes::{allocate, free, prefix_len, read_prefix, resize, write_prefix};
 use crate::size_class::size_class;
-use crate::table::{EntryKind, Found, POINTER_MASK, PointerSlots, Table};
+use crate::table::{self, EntryKind, Found, POINTER_MASK, PointerSlots, Table};
 
 const FIELD_INLINE_MAX: u8 = 124;
 const FIELD_MASK: u8 = 0x7f;
@@ -466,9 +466,8 @@ impl FieldTable {
     }
 
     /// All fields, in no promised order.
-    pub fn iter(&self) -> impl Iterator<Item = FieldRef<'_>> + '_ {
-        // SAFETY: the words are living entries, and the iterator borrows the table.
-        self.table.iter().map(|word| unsafe { parts_of((word & POINTER_MASK) as *const u8) })
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { words: self.table.iter() }
     }
 
     /// A field chosen with equal chances.
@@ -494,6 +493,21 @@ impl FieldTable {
         }
         let entries = (bytes * self.len() as u128).checked_div(seen).unwrap_or(0) as usize;
         size_of::<Self>() + self.table.index_bytes() + entries
+    }
+}
+
+/// All fields of a [`FieldTable`].
+pub struct Iter<'a> {
+    words: table::Iter<'a, PointerSlots<Fields>>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = FieldRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<FieldRef<'a>> {
+        // SAFETY: the words are living entries, and the iterator borrows the table.
+        self.words.next().map(|word| unsafe { parts_of((word & POINTER_MASK) as *const u8) })
     }
 }
 

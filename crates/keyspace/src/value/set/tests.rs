@@ -1,0 +1,177 @@
+//! The set against a naive model, across all conversions; the reference's choice of encodings.
+
+use super::*;
+use std::collections::{BTreeSet, HashMap};
+
+const CONFIG: SetConfig = SetConfig {
+    max_intset_entries: 512,
+    max_listpack_entries: 128,
+    max_listpack_value: 64,
+    seed: HashSeed { k0: 5, k1: 6 },
+};
+
+fn of<'a>(members: impl IntoIterator<Item = &'a str>) -> Set {
+    let members: Vec<&str> = members.into_iter().collect();
+    let mut set = Set::for_members(members[0].as_bytes().into(), members.len(), &CONFIG);
+    for member in members {
+        set.add(member.as_bytes(), &CONFIG);
+    }
+    set
+}
+
+fn numbers(range: std::ops::Range<i64>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+fn strs(v: &[String]) -> impl Iterator<Item = &str> {
+    v.iter().map(String::as_str)
+}
+
+#[test]
+fn encodings_are_the_references() {
+    let mut set = of(strs(&numbers(0..512)));
+    assert_eq!(set.encoding_name(), "intset");
+    set.add(&b"600"[..], &CONFIG);
+    assert_eq!((set.encoding_name(), set.len()), ("hashtable", 513));
+    set.remove(b"600");
+    assert_eq!(set.encoding_name(), "hashtable");
+
+    let with_string = |count: i64| {
+        let mut set = of(strs(&numbers(0..count)));
+        set.add(&b"x"[..], &CONFIG);
+        (set.encoding_name(), set.len())
+    };
+    assert_eq!(with_string(2), ("listpack", 3));
+    assert_eq!(with_string(127), ("listpack", 128));
+    assert_eq!(with_string(128), ("hashtable", 129));
+
+    assert_eq!(of(["y".repeat(64).as_str()]).encoding_name(), "listpack");
+    assert_eq!(of(["y".repeat(65).as_str()]).encoding_name(), "hashtable");
+    assert_eq!(of(["1", &"y".repeat(65)]).encoding_name(), "hashtable");
+    assert_eq!(of(std::iter::repeat_n("x", 200)).encoding_name(), "hashtable");
+    assert_eq!(of(std::iter::once("1").chain(std::iter::repeat_n("x", 200))).encoding_name(), "listpack");
+
+    let mut set = of(["1"]);
+    set.expect(512, &CONFIG);
+    assert_eq!(set.encoding_name(), "intset");
+    set.expect(513, &CONFIG);
+    assert_eq!(set.encoding_name(), "hashtable");
+    set.shrink_to_remainder(&CONFIG);
+    assert_eq!(set.encoding_name(), "listpack");
+
+    let narrow = SetConfig { max_listpack_value: 3, ..CONFIG };
+    let mut set = of(["1234", "5"]);
+    set.add(&b"x"[..], &narrow);
+    assert_eq!(set.encoding_name(), "hashtable");
+    let few = SetConfig { max_intset_entries: 0, max_listpack_entries: 0, ..CONFIG };
+    assert_eq!(Set::for_members(Element::Int(1), 1, &few).encoding_name(), "hashtable");
+}
+
+#[test]
+fn agrees_with_a_model_through_all_conversions() {
+    for seed in 0..40 {
+        let mut rng = Rng::new(seed);
+        let mut set = Set::new();
+        let mut model: BTreeSet<Vec<u8>> = BTreeSet::new();
+        // First integers only, then short strings too, then long ones.
+        for (kinds, steps) in [(1, 400 * (seed % 3)), (2, 300 * (seed % 2)), (3, 1500)] {
+            for _ in 0..steps {
+                let n = rng.below(900) as i64 - 200;
+                let member = match rng.below(kinds) {
+                    0 => n.to_string().into_bytes(),
+                    1 => format!("m{n}").into_bytes(),
+                    _ => format!("{n:0>70}").into_bytes(),
+                };
+                if rng.below(3) > 0 {
+                    assert_eq!(set.add(&member[..], &CONFIG), model.insert(member));
+                } else {
+                    assert_eq!(set.remove(&member), model.remove(&member));
+                }
+                assert_eq!(set.len(), model.len());
+            }
+            let all: BTreeSet<Vec<u8>> = set.iter().map(|m| m.to_bytes()).collect();
+            assert_eq!(all, model);
+            let copy = set.clone();
+            assert!(model.iter().all(|m| copy.contains(m) && copy.contains_element(Element::Str(m))));
+            assert_eq!(copy.encoding_name(), set.encoding_name());
+        }
+    }
+}
+
+#[test]
+fn samples_are_distinct_and_fair() {
+    let mut rng = Rng::new(8);
+    let small: Vec<String> = numbers(0..60);
+    let large: Vec<String> =
+        (0..600).map(|n| if n % 2 == 0 { n.to_string() } else { format!("s{n}") }).collect();
+    let listpack: Vec<String> = (0..60).map(|n| format!("s{n}")).collect();
+    for members in [small, large, listpack] {
+        let set = of(strs(&members));
+        for count in [1, members.len() / 10, members.len() / 2, members.len(), members.len() + 5] {
+            let rounds = 200;
+            let mut hits: HashMap<Vec<u8>, f64> = HashMap::new();
+            for _ in 0..rounds {
+                let mut seen = BTreeSet::new();
+                set.sample(count, &mut rng, |m| {
+                    assert!(seen.insert(m.to_bytes()));
+                });
+                assert_eq!(seen.len(), count.min(members.len()));
+                seen.into_iter().for_each(|m| *hits.entry(m).or_default() += 1.0);
+            }
+            let expected = rounds as f64 * count.min(members.len()) as f64 / members.len() as f64;
+            let chi2: f64 = members
+                .iter()
+                .map(|m| (hits.get(m.as_bytes()).copied().unwrap_or(0.0) - expected).powi(2) / expected)
+                .sum();
+            let n = members.len() as f64 - 1.0;
+            assert!(chi2 < n + 6.0 * (2.0 * n).sqrt(), "{chi2} for {n}");
+        }
+    }
+}
+
+#[test]
+fn popping_empties_a_set() {
+    let mut rng = Rng::new(8);
+    for members in [numbers(0..10), numbers(0..1000), vec!["a".into(), "b".into()]] {
+        let mut set = of(strs(&members));
+        let mut popped = BTreeSet::new();
+        while let Some(member) = set.pop_random(&mut rng) {
+            assert!(popped.insert(member));
+        }
+        assert_eq!((popped.len(), set.len()), (members.len(), 0));
+    }
+}
+
+#[test]
+fn a_scan_shows_what_stays() {
+    let mut rng = Rng::new(2);
+    let mut set = of(strs(&numbers(0..400)));
+    let (mut cursor, mut seen, mut round) = (0, BTreeSet::new(), 0);
+    loop {
+        cursor = set.scan(cursor, 10, |m| {
+            seen.insert(m.to_bytes());
+        });
+        if cursor == 0 {
+            break;
+        }
+        round += 1;
+        for _ in 0..200 {
+            set.add(format!("new{}", rng.below(100_000)).as_bytes(), &CONFIG);
+            set.add(100_000 + rng.below(100_000) as i64, &CONFIG);
+        }
+        if round == 1 {
+            assert_eq!(set.encoding_name(), "hashtable");
+        }
+    }
+    assert!((0..400).all(|n: i64| seen.contains(n.to_string().as_bytes())));
+}
+
+#[test]
+fn a_million_integers_take_at_most_20_bytes_each() {
+    let mut set = Set::new();
+    for n in 0..1_000_000 {
+        set.add(n * 7, &CONFIG);
+    }
+    assert_eq!(set.encoding_name(), "hashtable");
+    assert!(set.memory_usage(0) < 11_000_000, "{}", set.memory_usage(0));
+}
