@@ -81,10 +81,8 @@ struct Counter {
     taken: AtomicBool,
 }
 
-/// More threads than this at once share the overflow line, with atomic additions.
+/// More threads than this at once share the overflow line, the first, with atomic additions.
 const THREADS: usize = 256;
-const OVERFLOW: u32 = 0;
-const UNREGISTERED: u32 = u32::MAX;
 
 static COUNTERS: [Counter; THREADS] =
     [const { Counter { bytes: AtomicI64::new(0), taken: AtomicBool::new(false) } }; THREADS];
@@ -94,34 +92,30 @@ static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 static EXIT_KEY: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// This thread's line. Without a destructor, so that reading it is one instruction and works until the
-    /// thread's very end.
-    static LINE: Cell<u32> = const { Cell::new(UNREGISTERED) };
+    /// This thread's line, if it has one. Without a destructor, so that reading it is one instruction and works
+    /// until the thread's very end.
+    static LINE: Cell<Option<&'static AtomicI64>> = const { Cell::new(None) };
+    /// Whether a line was asked for: a thread that got none, or gave it back, doesn't ask again.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[inline]
 fn count(bytes: i64) {
-    let line = LINE.get();
-    let own = (line as usize).wrapping_sub(1);
-    match COUNTERS.get(1..).and_then(|lines| lines.get(own)) {
-        Some(counter) => {
-            // Only this thread writes the line: no lock prefix needed.
-            let sum = counter.bytes.load(Ordering::Relaxed).wrapping_add(bytes);
-            counter.bytes.store(sum, Ordering::Relaxed);
-        }
-        None => count_elsewhere(line, bytes),
+    match LINE.get() {
+        // Only this thread writes the line: no lock prefix needed.
+        Some(line) => line.store(line.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed),
+        None => count_elsewhere(bytes),
     }
 }
 
 #[cold]
-fn count_elsewhere(line: u32, bytes: i64) {
-    if line == UNREGISTERED {
-        // Should the registration allocate, it must not come here again.
-        LINE.set(OVERFLOW);
+fn count_elsewhere(bytes: i64) {
+    // Should the registration allocate, it must not come here again: first note that it was asked for.
+    if !ASKED.replace(true) {
         register();
     }
-    let line = LINE.get() as usize;
-    COUNTERS[line % THREADS].bytes.fetch_add(bytes, Ordering::Relaxed);
+    let line = LINE.get().unwrap_or(&COUNTERS[0].bytes);
+    line.fetch_add(bytes, Ordering::Relaxed);
 }
 
 /// Takes a free line for this thread, if one is left and its return can be arranged.
@@ -138,7 +132,7 @@ fn register() {
             return;
         }
         HIGHEST.fetch_max(line, Ordering::Relaxed);
-        LINE.set(line as u32);
+        LINE.set(Some(&counter.bytes));
         return;
     }
 }
@@ -164,7 +158,7 @@ fn exit_key() -> Option<libc::pthread_key_t> {
 
 /// Runs as a thread ends. Its line keeps its sum; what the thread still frees counts in the overflow line.
 unsafe extern "C" fn give_back(line: *mut libc::c_void) {
-    LINE.set(OVERFLOW);
+    LINE.set(None);
     if let Some(counter) = COUNTERS.get(line.addr()) {
         counter.taken.store(false, Ordering::Release);
     }
@@ -315,6 +309,10 @@ mod tests {
         };
         // SAFETY: allocated and freed with the same layout, never used between.
         time("plain", &|| unsafe { Inner.dealloc(black_box(Inner.alloc(layout)), layout) });
+        time("class", &|| {
+            black_box(layout_class(black_box(layout)));
+        });
+        time("count", &|| count(black_box(8)));
         // SAFETY: as above.
         time("counting", &|| unsafe { ALLOCATOR.dealloc(black_box(ALLOCATOR.alloc(layout)), layout) });
     }
