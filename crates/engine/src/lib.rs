@@ -1,3 +1,20 @@
 //! Layer 4: the whole database without sockets: pipeline, commands, config, observation.
+#![forbid(unsafe_code)]
 
+pub mod access;
+pub mod clients;
+pub mod commands;
 pub mod config;
+pub mod cx;
+pub mod effect;
+pub mod error;
+pub mod events;
+pub mod keyfind;
+pub mod keys;
+pub mod pipeline;
+pub mod reclaim;
+pub mod registry;
+pub mod session;
+pub mod shared;
+pub mod spec;
+pub mod stats;

@@ -1,0 +1,227 @@
+//! The connected clients as others see them: what CLIENT LIST shows and CLIENT KILL reaches, from any worker.
+
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+
+pub use kara_base::ids::ClientId;
+
+/// What kind of limits and output a client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ClientKind {
+    Normal = 0,
+    PubSub = 1,
+    Replica = 2,
+    Primary = 3,
+}
+
+impl ClientKind {
+    /// The name in CLIENT KILL TYPE and `client-output-buffer-limit`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientKind::Normal => "normal",
+            ClientKind::PubSub => "pubsub",
+            ClientKind::Replica => "replica",
+            ClientKind::Primary => "primary",
+        }
+    }
+
+    /// The inverse of `as u8`; unknown numbers are normal clients.
+    pub fn from_u8(n: u8) -> Self {
+        match n {
+            1 => ClientKind::PubSub,
+            2 => ClientKind::Replica,
+            3 => ClientKind::Primary,
+            _ => ClientKind::Normal,
+        }
+    }
+}
+
+bitflags::bitflags! {
+    /// State that CLIENT LIST shows as letters.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ClientFlags: u32 {
+        const MULTI = 1 << 0;
+        const DIRTY_EXEC = 1 << 1;
+        const BLOCKED = 1 << 2;
+        const CLOSE_AFTER_REPLY = 1 << 3;
+        const UNIX_SOCKET = 1 << 4;
+        const MONITOR = 1 << 5;
+        const PUBSUB = 1 << 6;
+        const READONLY = 1 << 7;
+        const TRACKING = 1 << 8;
+        const TRACKING_BROKEN_REDIRECT = 1 << 9;
+        const TRACKING_BCAST = 1 << 10;
+        const NO_EVICT = 1 << 11;
+        const NO_TOUCH = 1 << 12;
+        const REPLICA = 1 << 13;
+        const PRIMARY = 1 << 14;
+        const CLOSE_ASAP = 1 << 15;
+        const UNBLOCKED = 1 << 16;
+        const IMPORT_SOURCE = 1 << 17;
+    }
+}
+
+/// Names that the client gave.
+#[derive(Clone, Debug, Default)]
+pub struct ClientNames {
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub user: String,
+}
+
+/// One client's public face. Its worker writes, anybody reads.
+#[derive(Debug)]
+pub struct ClientInfo {
+    pub id: ClientId,
+    pub worker: usize,
+    /// `ip:port`, `[ip]:port` or `path:0`.
+    pub addr: String,
+    pub laddr: String,
+    pub fd: i32,
+    pub created_ms: i64,
+    pub names: Mutex<ClientNames>,
+    pub last_interaction_ms: AtomicI64,
+    pub db: AtomicU32,
+    pub kind: AtomicU8,
+    pub flags: AtomicU32,
+    pub last_command: AtomicU16,
+    /// Queued commands, -1 outside MULTI.
+    pub multi: AtomicI64,
+    pub watched: AtomicU32,
+    pub subscriptions: AtomicU32,
+    pub pattern_subscriptions: AtomicU32,
+    pub shard_subscriptions: AtomicU32,
+    pub protocol: AtomicU8,
+    pub redirect: AtomicI64,
+    pub capa_redirect: AtomicBool,
+    pub query_bytes: AtomicU64,
+    pub query_capacity: AtomicU64,
+    pub argv_bytes: AtomicU64,
+    pub multi_bytes: AtomicU64,
+    pub output_bytes: AtomicU64,
+    pub output_list_len: AtomicU64,
+    pub output_list_bytes: AtomicU64,
+    pub total_bytes: AtomicU64,
+    pub net_in: AtomicU64,
+    pub net_out: AtomicU64,
+    pub commands: AtomicU64,
+    /// Set by CLIENT KILL; the worker closes the connection when it next looks.
+    pub kill: AtomicBool,
+}
+
+/// No command yet.
+pub const NO_COMMAND: u16 = u16::MAX;
+
+impl ClientInfo {
+    /// A client that just connected.
+    pub fn new(
+        id: ClientId,
+        worker: usize,
+        addr: String,
+        laddr: String,
+        fd: i32,
+        now_ms: i64,
+        flags: ClientFlags,
+    ) -> Self {
+        ClientInfo {
+            id,
+            worker,
+            addr,
+            laddr,
+            fd,
+            created_ms: now_ms,
+            names: Mutex::default(),
+            last_interaction_ms: AtomicI64::new(now_ms),
+            db: AtomicU32::new(0),
+            kind: AtomicU8::new(0),
+            flags: AtomicU32::new(flags.bits()),
+            last_command: AtomicU16::new(NO_COMMAND),
+            multi: AtomicI64::new(-1),
+            watched: AtomicU32::new(0),
+            subscriptions: AtomicU32::new(0),
+            pattern_subscriptions: AtomicU32::new(0),
+            shard_subscriptions: AtomicU32::new(0),
+            protocol: AtomicU8::new(2),
+            redirect: AtomicI64::new(-1),
+            capa_redirect: AtomicBool::new(false),
+            query_bytes: AtomicU64::new(0),
+            query_capacity: AtomicU64::new(0),
+            argv_bytes: AtomicU64::new(0),
+            multi_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+            output_list_len: AtomicU64::new(0),
+            output_list_bytes: AtomicU64::new(0),
+            total_bytes: AtomicU64::new(0),
+            net_in: AtomicU64::new(0),
+            net_out: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+            kill: AtomicBool::new(false),
+        }
+    }
+
+    /// The flags now.
+    pub fn flags(&self) -> ClientFlags {
+        ClientFlags::from_bits_truncate(self.flags.load(Relaxed))
+    }
+
+    /// Sets or clears flags; only the client's own worker calls this.
+    pub fn set_flag(&self, flag: ClientFlags, on: bool) {
+        let mut flags = self.flags();
+        flags.set(flag, on);
+        self.flags.store(flags.bits(), Relaxed);
+    }
+
+    /// The kind now.
+    pub fn kind(&self) -> ClientKind {
+        ClientKind::from_u8(self.kind.load(Relaxed))
+    }
+}
+
+/// Everybody who is connected.
+#[derive(Debug, Default)]
+pub struct Clients {
+    next_id: AtomicU64,
+    by_id: RwLock<BTreeMap<ClientId, Arc<ClientInfo>>>,
+}
+
+impl Clients {
+    /// A fresh number; the first is 1.
+    pub fn next_id(&self) -> ClientId {
+        ClientId(self.next_id.fetch_add(1, Relaxed) + 1)
+    }
+
+    /// Adds a client.
+    pub fn insert(&self, client: Arc<ClientInfo>) {
+        self.by_id.write().insert(client.id, client);
+    }
+
+    /// Removes a client that is gone.
+    pub fn remove(&self, id: ClientId) {
+        self.by_id.write().remove(&id);
+    }
+
+    /// One client.
+    pub fn get(&self, id: ClientId) -> Option<Arc<ClientInfo>> {
+        self.by_id.read().get(&id).cloned()
+    }
+
+    /// All clients by number, oldest first.
+    pub fn all(&self) -> Vec<Arc<ClientInfo>> {
+        self.by_id.read().values().cloned().collect()
+    }
+
+    /// How many are connected.
+    pub fn len(&self) -> usize {
+        self.by_id.read().len()
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

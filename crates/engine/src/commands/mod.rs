@@ -1,0 +1,20 @@
+//! The commands, a file (or folder) per family. Each file holds its specs, handlers, tests and `COMMANDS` slice.
+
+pub mod connection;
+pub mod string;
+
+use crate::spec::Spec;
+
+/// What every family file starts with.
+pub(crate) mod prelude {
+    pub use crate::cx::{Cx, parse_float, parse_int};
+    pub use crate::effect::{Effect, Outcome, OwnedCommand};
+    pub use crate::error::CommandError;
+    pub use crate::events::Class;
+    pub use crate::spec::{
+        Acl, Arg, ArgKind, Arity, Begin, Find, Flags, Group, KeyFlags, KeySpec, Locks, Spec,
+    };
+}
+
+/// All families; the registry is built from these.
+pub const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];

@@ -1,0 +1,484 @@
+//! The life of a command: lookup, admit, lock, execute, journal. Each stage's result has a private constructor and
+//! is the next stage's only input, so no path can skip a check.
+
+use crate::access::Access;
+use crate::clients::ClientKind;
+use crate::config::Config;
+use crate::cx::Cx;
+use crate::effect::{Effect, OwnedCommand};
+use crate::error::CommandError;
+use crate::events::{Class, Events, Wanted};
+use crate::keyfind::{KeyAt, find_keys};
+use crate::keys::{Keys, Policy};
+use crate::registry::{Command, CommandId, Lookup};
+use crate::session::{Origin, ReplyMode, Session};
+use crate::shared::{PauseMode, Shared};
+use crate::spec::{Flags, Locks};
+use kara_base::ids::DbIndex;
+use kara_base::rng::Rng;
+use kara_keyspace::{HashedKey, Locked};
+use kara_resp::Writer;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// What a worker brings to the pipeline; one per worker thread.
+pub struct Engine {
+    pub shared: Arc<Shared>,
+    pub worker: usize,
+    pub config: Arc<Config>,
+    pub now_ms: i64,
+    pub rng: Rng,
+    access: Access,
+    policy: Policy,
+    classes: Class,
+    events: Events,
+    found: Vec<KeyAt>,
+    preceding: Vec<(DbIndex, OwnedCommand)>,
+    nested: Vec<(DbIndex, OwnedCommand)>,
+    last_tick: Instant,
+}
+
+/// What the worker does with the connection after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The next command, please.
+    Next,
+    /// Held back by CLIENT PAUSE or the like: run the same command again when a `Resume` message comes.
+    Postpone,
+}
+
+/// A command that exists, with the right number of arguments.
+struct Known(Command);
+
+/// A command that may run now.
+struct Admitted(Command);
+
+/// The outcome of admission.
+enum Verdict {
+    Run(Admitted),
+    Queued,
+    Postpone,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The pipeline of one worker.
+    pub fn new(shared: Arc<Shared>, worker: usize, now_ms: i64, rng: Rng) -> Self {
+        let config = shared.config.current();
+        let mut engine = Engine {
+            access: Access::new(now_ms, None),
+            policy: Policy {
+                delete_expired: true,
+                see_expired: false,
+                touch: true,
+                lazy_delete: false,
+                lazy_overwrite: false,
+                lazy_expire: false,
+                journal_on: false,
+            },
+            classes: Class::empty(),
+            events: Events::default(),
+            found: Vec::new(),
+            preceding: Vec::new(),
+            nested: Vec::new(),
+            last_tick: Instant::now(),
+            shared,
+            worker,
+            config,
+            now_ms,
+            rng,
+        };
+        engine.begin_turn(now_ms);
+        engine
+    }
+
+    /// Once per loop turn: the time and the settings that hold for it.
+    pub fn begin_turn(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        self.config = self.shared.config.current();
+        let config = &*self.config;
+        self.access = Access::new(now_ms, config.lfu());
+        self.policy.lazy_delete = config.lazyfree_lazy_user_del;
+        self.policy.lazy_overwrite = config.lazyfree_lazy_server_del;
+        self.policy.lazy_expire = config.lazyfree_lazy_expire;
+        self.policy.journal_on = self.shared.journal_on();
+        let classes = Class::from_bits_truncate(config.notify_keyspace_events);
+        let published = classes.intersects(Class::KEYSPACE | Class::KEYEVENT);
+        self.classes = if published { classes } else { Class::empty() };
+        self.last_tick = Instant::now();
+    }
+
+    /// Runs one request of a client to its end.
+    pub fn run(
+        &mut self,
+        space: &mut Locked<'_>,
+        session: &mut Session,
+        args: &[&[u8]],
+        reply: &mut Writer,
+    ) -> Flow {
+        let start = reply.len();
+        let outcome = self
+            .lookup(args)
+            .and_then(|known| self.admit(known, session, args, reply));
+        match outcome {
+            Ok(Verdict::Run(admitted)) => self.perform(admitted, space, session, args, reply),
+            Ok(Verdict::Queued) => {}
+            Ok(Verdict::Postpone) => return Flow::Postpone,
+            Err((command, error)) => self.refuse(command, error, session, reply),
+        }
+        apply_reply_mode(session, reply, start);
+        Flow::Next
+    }
+
+    /// Stage: name -> command; arity.
+    fn lookup(&self, args: &[&[u8]]) -> Result<Known, (Option<CommandId>, CommandError)> {
+        let command = match self.shared.registry.lookup(args) {
+            Lookup::Found(command) => command,
+            Lookup::UnknownCommand => return Err((None, unknown_command(args))),
+            Lookup::UnknownSubcommand(container) => {
+                let sub = args.get(1).copied().unwrap_or_default();
+                let text = format!(
+                    "ERR unknown subcommand '{}'. Try {} HELP.",
+                    printable(sub, 128),
+                    container.spec.name.to_ascii_uppercase()
+                );
+                return Err((None, CommandError::owned(text)));
+            }
+        };
+        if !command.spec.arity.accepts(args.len()) || command.spec.handler.is_none() {
+            return Err((Some(command.id), CommandError::Arity(command.full_name.into())));
+        }
+        Ok(Known(command))
+    }
+
+    /// Stage: may this command run, for this client, now?
+    fn admit(
+        &self,
+        known: Known,
+        session: &mut Session,
+        args: &[&[u8]],
+        reply: &mut Writer,
+    ) -> Result<Verdict, (Option<CommandId>, CommandError)> {
+        let command = known.0;
+        let refuse = |error| Err((Some(command.id), error));
+        if !session.authenticated && !command.is(Flags::NO_AUTH) {
+            return refuse(CommandError::text("NOAUTH Authentication required."));
+        }
+        if session.multi.is_some() && command.is(Flags::NO_MULTI) {
+            return refuse(CommandError::text("ERR Command not allowed inside a transaction"));
+        }
+        if let Some(error) = self.protected(command) {
+            return refuse(error);
+        }
+        if session.is_subscribed()
+            && session.protocol == kara_resp::Protocol::Resp2
+            && !allowed_while_subscribed(command)
+        {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed \
+                 in this context",
+                command.full_name
+            );
+            return refuse(CommandError::owned(text));
+        }
+        if self.shared.loading.load(Relaxed) && !command.is(Flags::LOADING) {
+            return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
+        }
+        if self.is_paused(command, session) {
+            return Ok(Verdict::Postpone);
+        }
+        if let Some(multi) = session.multi.as_mut().filter(|_| !runs_inside_multi(command)) {
+            let queued = OwnedCommand::from_args(args);
+            multi.bytes += queued.memory_usage();
+            multi.queue.push(queued);
+            session.info.multi.store(multi.queue.len() as i64, Relaxed);
+            session.info.multi_bytes.store(multi.bytes as u64, Relaxed);
+            reply.simple("QUEUED");
+            return Ok(Verdict::Queued);
+        }
+        Ok(Verdict::Run(Admitted(command)))
+    }
+
+    /// DEBUG and MODULE want to be enabled by configuration.
+    fn protected(&self, command: Command) -> Option<CommandError> {
+        let setting = match command.full_name.split('|').next() {
+            Some("debug") => self.config.enable_debug_command,
+            Some("module") => self.config.enable_module_command,
+            _ => return None,
+        };
+        if setting.allows_remote() {
+            return None;
+        }
+        let name = if command.full_name == "debug" { "DEBUG" } else { "MODULE" };
+        let option = name.to_ascii_lowercase();
+        Some(CommandError::owned(format!(
+            "ERR {name} command not allowed. If the enable-{option}-command option is set to \"local\", you can run \
+             it from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server."
+        )))
+    }
+
+    fn is_paused(&self, command: Command, session: &Session) -> bool {
+        if session.info.kind() == ClientKind::Replica {
+            return false;
+        }
+        match self.shared.pause.mode(self.now_ms) {
+            PauseMode::Off => false,
+            PauseMode::All => command.full_name != "client|unpause" && session.multi.is_none()
+                || command.full_name == "exec",
+            PauseMode::Writes => command.is(Flags::WRITE) || command.is(Flags::MAY_REPLICATE),
+        }
+    }
+
+    /// Stages: lock, execute, journal.
+    fn perform(
+        &mut self,
+        admitted: Admitted,
+        space: &mut Locked<'_>,
+        session: &mut Session,
+        args: &[&[u8]],
+        reply: &mut Writer,
+    ) {
+        let command = admitted.0;
+        let hashed = match self.lock(command, space, args) {
+            Ok(hashed) => hashed,
+            Err(error) => return self.refuse(Some(command.id), error, session, reply),
+        };
+        let db = session.db;
+        let start = reply.len();
+        let outcome = self.execute(command, Origin::Client, space, hashed, session, args, reply);
+        self.journal(db, outcome, args);
+        self.deliver_events();
+        self.account(command, session, reply.len() - start);
+    }
+
+    /// Stage: the shards of the command's keys, all of them up front. Locks that are held already stay.
+    fn lock<'b>(
+        &mut self,
+        command: Command,
+        space: &mut Locked<'_>,
+        args: &'b [&'b [u8]],
+    ) -> Result<SmallVec<[HashedKey<'b>; 2]>, CommandError> {
+        let mut hashed = SmallVec::new();
+        if command.spec.locks == Locks::All {
+            space.relock_all();
+            return Ok(hashed);
+        }
+        if command.spec.key_specs.is_empty() && command.spec.get_keys.is_none() {
+            space.release();
+            return Ok(hashed);
+        }
+        if find_keys(command.spec, args, &mut self.found).is_err() {
+            // The handler says what is wrong with the arguments, in its own words; it needs no keys for that.
+            self.found.clear();
+        }
+        hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
+        space.relock_keys(&hashed);
+        Ok(hashed)
+    }
+
+    /// Stage: the handler, under the locks.
+    fn execute(
+        &mut self,
+        command: Command,
+        origin: Origin,
+        space: &mut Locked<'_>,
+        hashed: SmallVec<[HashedKey<'_>; 2]>,
+        session: &mut Session,
+        args: &[&[u8]],
+        reply: &mut Writer,
+    ) -> Effect {
+        let shared = &*self.shared;
+        let stats = shared.stats.worker(self.worker);
+        self.events.wanted = Wanted {
+            classes: self.classes,
+            changes: shared.observed_keys.load(Relaxed) > 0,
+            ready: shared.awaited_keys.load(Relaxed) > 0,
+        };
+        let mut policy = self.policy;
+        policy.touch = !session.no_touch || command.full_name == "touch";
+        reply.set_protocol(session.protocol);
+        let mut cx = Cx {
+            command,
+            args,
+            keys: Keys {
+                space,
+                db: session.db,
+                now_ms: self.now_ms,
+                policy,
+                access: self.access,
+                rng: &mut self.rng,
+                events: &mut self.events,
+                stats,
+                reclaimer: &shared.reclaimer,
+                preceding: &mut self.preceding,
+                hashed,
+            },
+            reply,
+            session,
+            shared,
+            config: &self.config,
+            stats,
+            origin,
+            now_ms: self.now_ms,
+            nested: &mut self.nested,
+            extra_changes: 0,
+        };
+        let outcome = match command.spec.handler {
+            Some(handler) => handler(&mut cx),
+            None => Err(CommandError::Arity(command.full_name.into())),
+        };
+        match outcome {
+            Ok(effect) => {
+                if effect.changed() {
+                    stats.changes.add(1 + cx.extra_changes);
+                }
+                effect
+            }
+            Err(error) => {
+                let message = error.message();
+                cx.reply.error(&message);
+                stats.error_replies.add(1);
+                shared.stats.count_error(&message);
+                stats.command(command.id).failed.add(1);
+                Effect::None
+            }
+        }
+    }
+
+    /// Stage: the effect's place in the one log, before the locks are released.
+    fn journal(&mut self, db: DbIndex, effect: Effect, args: &[&[u8]]) {
+        if !self.policy.journal_on {
+            self.preceding.clear();
+            self.nested.clear();
+            return;
+        }
+        let journal = self.shared.keyspace.journal();
+        for (db, command) in self.preceding.drain(..) {
+            journal.append(db, &command.args());
+        }
+        let nested = std::mem::take(&mut self.nested);
+        let mut commands: SmallVec<[(DbIndex, OwnedCommand); 4]> = nested.into_iter().collect();
+        match effect {
+            Effect::None => {}
+            Effect::Verbatim if commands.is_empty() => {
+                journal.append(db, args);
+                return;
+            }
+            Effect::Verbatim => commands.push((db, OwnedCommand::from_args(args))),
+            Effect::Rewrite(list) => commands.extend(list.into_iter().map(|command| (db, command))),
+        }
+        let several = commands.len() > 1;
+        if several {
+            journal.append(db, &[b"MULTI"]);
+        }
+        for (db, command) in &commands {
+            journal.append(*db, &command.args());
+        }
+        if several {
+            journal.append(db, &[b"EXEC"]);
+        }
+    }
+
+    /// Tells those who watch, still under the locks.
+    fn deliver_events(&mut self) {
+        if !self.events.is_empty() {
+            // Nobody can watch keys before WATCH, tracking, SUBSCRIBE and blocking commands exist.
+            self.events.take();
+        }
+    }
+
+    /// Statistics of a command that ran.
+    fn account(&mut self, command: Command, session: &Session, _reply_bytes: usize) {
+        let now = Instant::now();
+        let ns = now.duration_since(self.last_tick).as_nanos() as u64;
+        self.last_tick = now;
+        let stats = self.shared.stats.worker(self.worker);
+        stats.commands_processed.add(1);
+        stats.command(command.id).record(ns, self.config.latency_tracking);
+        let info = &session.info;
+        info.last_command.store(command.id.0, Relaxed);
+        info.commands.store(info.commands.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Answers a command that was not run.
+    fn refuse(
+        &mut self,
+        command: Option<CommandId>,
+        error: CommandError,
+        session: &mut Session,
+        reply: &mut Writer,
+    ) {
+        session.abort_multi();
+        let message = error.message();
+        reply.set_protocol(session.protocol);
+        reply.error(&message);
+        let stats = self.shared.stats.worker(self.worker);
+        stats.error_replies.add(1);
+        self.shared.stats.count_error(&message);
+        if let Some(id) = command {
+            stats.command(id).rejected.add(1);
+        }
+    }
+}
+
+/// CLIENT REPLY: takes back the reply that is not wanted.
+fn apply_reply_mode(session: &mut Session, reply: &mut Writer, start: usize) {
+    match session.reply_mode {
+        ReplyMode::On => {}
+        ReplyMode::Off => reply.truncate(start),
+        ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skipping,
+        ReplyMode::Skipping => {
+            reply.truncate(start);
+            session.reply_mode = ReplyMode::On;
+        }
+    }
+}
+
+/// Commands that act on the transaction itself.
+fn runs_inside_multi(command: Command) -> bool {
+    matches!(command.full_name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn allowed_while_subscribed(command: Command) -> bool {
+    matches!(
+        command.full_name,
+        "ping"
+            | "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "quit"
+            | "reset"
+    )
+}
+
+/// At most `max` bytes of a client's word, fit for a log or an error.
+fn printable(word: &[u8], max: usize) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(max)]).into_owned()
+}
+
+fn unknown_command(args: &[&[u8]]) -> CommandError {
+    let name = args.first().copied().unwrap_or_default();
+    let mut listed = String::new();
+    for arg in args.iter().skip(1) {
+        if listed.len() >= 128 {
+            break;
+        }
+        let room = 128 - listed.len();
+        listed.push_str(&format!("'{}' ", printable(arg, room)));
+    }
+    CommandError::owned(format!(
+        "ERR unknown command '{}', with args beginning with: {listed}",
+        printable(name, 128)
+    ))
+}

@@ -1,0 +1,121 @@
+//! One connection's state as commands see and change it; owned by the worker that owns the socket.
+
+use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
+use crate::effect::OwnedCommand;
+use kara_base::ids::DbIndex;
+use kara_resp::Protocol;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Whose command runs. A value, never a fake client: what differs by origin is decided by looking at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Client,
+    Primary,
+    Script,
+    Exec,
+    AofLoad,
+}
+
+/// CLIENT REPLY's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    On,
+    Off,
+    /// The command after this one is not answered.
+    SkipNext,
+    /// This command is the one that is not answered.
+    Skipping,
+}
+
+/// Commands between MULTI and EXEC.
+#[derive(Debug, Default)]
+pub struct Multi {
+    pub queue: Vec<OwnedCommand>,
+    /// A command was refused while queueing: EXEC answers EXECABORT.
+    pub aborted: bool,
+    pub bytes: usize,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    pub info: Arc<ClientInfo>,
+    pub db: DbIndex,
+    pub protocol: Protocol,
+    pub authenticated: bool,
+    pub user: String,
+    pub reply_mode: ReplyMode,
+    pub multi: Option<Box<Multi>>,
+    /// Answer what is there, then close.
+    pub close_after_reply: bool,
+    /// The connection shall be closed without further answers.
+    pub close_now: bool,
+    pub no_touch: bool,
+    pub no_evict: bool,
+}
+
+impl Session {
+    /// A fresh session on database 0 in RESP2.
+    pub fn new(info: Arc<ClientInfo>, authenticated: bool) -> Self {
+        Session {
+            info,
+            db: DbIndex(0),
+            protocol: Protocol::Resp2,
+            authenticated,
+            user: "default".to_string(),
+            reply_mode: ReplyMode::On,
+            multi: None,
+            close_after_reply: false,
+            close_now: false,
+            no_touch: false,
+            no_evict: false,
+        }
+    }
+
+    /// The client's number.
+    pub fn id(&self) -> ClientId {
+        self.info.id
+    }
+
+    /// Chooses a database.
+    pub fn select(&mut self, db: DbIndex) {
+        self.db = db;
+        self.info.db.store(db.0 as u32, Relaxed);
+    }
+
+    /// Sets the protocol of the replies from the next one on.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.info.protocol.store(if protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
+    }
+
+    /// Begins queueing.
+    pub fn begin_multi(&mut self) {
+        self.multi = Some(Box::default());
+        self.info.multi.store(0, Relaxed);
+        self.info.set_flag(ClientFlags::MULTI, true);
+    }
+
+    /// Forgets the transaction.
+    pub fn end_multi(&mut self) -> Option<Box<Multi>> {
+        self.info.multi.store(-1, Relaxed);
+        self.info.multi_bytes.store(0, Relaxed);
+        self.info.set_flag(ClientFlags::MULTI, false);
+        self.info.set_flag(ClientFlags::DIRTY_EXEC, false);
+        self.multi.take()
+    }
+
+    /// A command was refused while queueing.
+    pub fn abort_multi(&mut self) {
+        if let Some(multi) = &mut self.multi {
+            multi.aborted = true;
+            self.info.set_flag(ClientFlags::DIRTY_EXEC, true);
+        }
+    }
+
+    /// In RESP2, a subscribed client may only manage its subscriptions.
+    pub fn is_subscribed(&self) -> bool {
+        self.info.kind() == ClientKind::PubSub
+    }
+}

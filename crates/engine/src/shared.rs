@@ -1,0 +1,135 @@
+//! What all workers share: the keyspace, configuration, counters, clients and the ways to reach other threads.
+
+use crate::clients::{ClientId, Clients};
+use crate::config::ConfigStore;
+use crate::reclaim::Reclaimer;
+use crate::registry::Registry;
+use crate::stats::Stats;
+use kara_keyspace::Keyspace;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What a worker is told from outside; it reads these once per loop turn.
+#[derive(Debug)]
+pub enum Message {
+    /// Bytes for a client of this worker (pub/sub, invalidation, a blocked client's answer).
+    Deliver { client: ClientId, bytes: std::sync::Arc<[u8]> },
+    /// Look at your clients' kill flags.
+    Kill { client: ClientId },
+    /// Look again at what was postponed (CLIENT UNPAUSE, the end of loading, ...).
+    Resume,
+}
+
+/// How SHUTDOWN ends the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownOptions {
+    /// SAVE (true) or NOSAVE (false) where given; else as `save` is configured.
+    pub save: Option<bool>,
+    pub now: bool,
+    pub force: bool,
+}
+
+/// What the engine asks of the process around it. The server implements it; tests need none.
+pub trait Host: Send + Sync + std::fmt::Debug {
+    /// Puts a message into a worker's mailbox and wakes it.
+    fn post(&self, worker: usize, message: Message);
+    /// Begins the shutdown; an error is the reply's text.
+    fn shutdown(&self, options: ShutdownOptions) -> Result<(), String>;
+    /// Ends a shutdown that waits (SHUTDOWN ABORT); false where none is under way.
+    fn abort_shutdown(&self) -> bool;
+    /// Makes changed settings take effect (sockets, log, limits of the process). An error undoes CONFIG SET.
+    fn apply_config(
+        &self,
+        old: &crate::config::Config,
+        new: &crate::config::Config,
+        changed: &[&str],
+    ) -> Result<(), String>;
+    /// Writes a line to the log.
+    fn log(&self, level: crate::log::Level, text: &str);
+    /// `listener0:name=tcp,...` lines' contents for INFO.
+    fn listeners(&self) -> Vec<String>;
+}
+
+/// Which commands CLIENT PAUSE holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PauseMode {
+    Off = 0,
+    Writes = 1,
+    All = 2,
+}
+
+/// CLIENT PAUSE's state.
+#[derive(Debug, Default)]
+pub struct Pause {
+    mode: AtomicU8,
+    until_ms: AtomicI64,
+}
+
+impl Pause {
+    /// Pauses until a wall time; a running pause is only ever made stricter and longer.
+    pub fn set(&self, mode: PauseMode, until_ms: i64, now_ms: i64) {
+        let stricter = match self.mode(now_ms) {
+            PauseMode::All => PauseMode::All,
+            _ => mode,
+        };
+        let until_ms = until_ms.max(if self.mode(now_ms) == PauseMode::Off { 0 } else { self.until_ms() });
+        self.until_ms.store(until_ms, Relaxed);
+        self.mode.store(stricter as u8, Relaxed);
+    }
+
+    /// Ends the pause.
+    pub fn clear(&self) {
+        self.mode.store(PauseMode::Off as u8, Relaxed);
+    }
+
+    /// When the pause ends, Unix ms.
+    pub fn until_ms(&self) -> i64 {
+        self.until_ms.load(Relaxed)
+    }
+
+    /// What is held back at a time.
+    #[inline]
+    pub fn mode(&self, now_ms: i64) -> PauseMode {
+        let mode = match self.mode.load(Relaxed) {
+            0 => return PauseMode::Off,
+            1 => PauseMode::Writes,
+            _ => PauseMode::All,
+        };
+        if now_ms < self.until_ms() { mode } else { PauseMode::Off }
+    }
+}
+
+/// Everything that is shared.
+#[derive(Debug)]
+pub struct Shared {
+    pub keyspace: Keyspace,
+    pub config: ConfigStore,
+    pub registry: Registry,
+    pub stats: Stats,
+    pub clients: Clients,
+    pub reclaimer: Reclaimer,
+    pub pause: Pause,
+    pub host: Box<dyn Host>,
+    /// 40 hexadecimal digits, new at each start.
+    pub run_id: String,
+    pub started_ms: i64,
+    pub workers: usize,
+    /// Bytes used when the server was ready, for INFO.
+    pub startup_memory: AtomicU64,
+    /// Data is being loaded: only commands with the LOADING flag run.
+    pub loading: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
+    /// Keys that somebody WATCHes or tracks, so that unwatched writes cost one load.
+    pub observed_keys: AtomicUsize,
+    /// Keys on which clients are blocked.
+    pub awaited_keys: AtomicUsize,
+}
+
+impl Shared {
+    /// The journal has readers (replicas or an AOF): effects must be spelled out.
+    #[inline]
+    pub fn journal_on(&self) -> bool {
+        self.keyspace.journal().is_on()
+    }
+}

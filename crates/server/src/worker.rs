@@ -1,0 +1,600 @@
+//! A worker thread: an epoll loop that owns its connections, reads, runs commands to their end and answers.
+
+use crate::conn::{Conn, Sent};
+use crate::host::{Mail, ServerHost};
+use crate::transport::Transport;
+use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
+use kara_engine::pipeline::{Engine, Flow};
+use kara_engine::session::Session;
+use kara_engine::shared::{Message, Shared};
+use kara_keyspace::Locked;
+use kara_resp::{Limits, Protocol, Request, Step, Writer};
+use mio::{Events, Poll, Token};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// The mailbox's token; connections use their slot, listeners count down from below it.
+pub const WAKE: Token = Token(usize::MAX);
+/// Read at most this much in one go into the shared buffer.
+const READ_CHUNK: usize = 64 << 10;
+/// A connection that sends more than this in one turn waits for the others' turn.
+const FAIR_BYTES: usize = 1 << 20;
+/// Requests parsed ahead, so that their cache misses overlap.
+const BATCH: usize = 16;
+/// Replies beyond this are sent before the next request runs.
+const REPLY_CHUNK: usize = 256 << 10;
+/// Unread replies of a client that has yet to authenticate.
+const UNAUTHENTICATED_OUTPUT: usize = 1024;
+
+/// What a worker thread owns.
+pub struct Worker {
+    pub index: usize,
+    poll: Poll,
+    engine: Engine,
+    shared: Arc<Shared>,
+    host: ServerHost,
+    conns: Vec<Option<Box<Conn>>>,
+    free: Vec<usize>,
+    by_id: HashMap<ClientId, usize>,
+    /// Connections with something left to do without waiting for an event.
+    again: Vec<usize>,
+    read_buffer: Vec<u8>,
+    requests: Vec<Request>,
+    reply: Writer,
+    last_tick: Instant,
+    next_check: usize,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// Why a connection ends, for the log and the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Keep,
+    Close,
+    QueryBuffer,
+    OutputBuffer,
+}
+
+impl Worker {
+    /// A worker around its poll; its mailbox exists already.
+    pub fn new(index: usize, poll: Poll, engine: Engine, host: ServerHost) -> Self {
+        Worker {
+            index,
+            poll,
+            shared: engine.shared.clone(),
+            engine,
+            host,
+            conns: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::new(),
+            again: Vec::new(),
+            read_buffer: vec![0; READ_CHUNK],
+            requests: (0..BATCH).map(|_| Request::new()).collect(),
+            reply: Writer::new(Protocol::Resp2),
+            last_tick: Instant::now(),
+            next_check: 0,
+        }
+    }
+
+    /// Runs until the process ends. `on_event` gets events that aren't connections' (listeners).
+    pub fn run(mut self, mut accept: Option<crate::listen::Listeners>) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        if let Some(listeners) = &mut accept {
+            listeners.register(self.poll.registry())?;
+        }
+        while !self.host.is_stopping() {
+            self.turn(&mut events, accept.as_mut())?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &mut Events, accept: Option<&mut crate::listen::Listeners>) -> io::Result<()> {
+        let period = Duration::from_millis(1000 / u64::from(self.engine.config.hz.max(1)));
+        let timeout = if self.again.is_empty() {
+            period.saturating_sub(self.last_tick.elapsed())
+        } else {
+            Duration::ZERO
+        };
+        match self.poll.poll(events, Some(timeout)) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            other => other?,
+        }
+        let turn_start = Instant::now();
+        self.engine.begin_turn(self.host.now_ms());
+        for slot in std::mem::take(&mut self.again) {
+            self.serve(slot);
+        }
+        let mut accepting = false;
+        for event in events.iter() {
+            match event.token() {
+                WAKE => {}
+                Token(slot) if slot < self.conns.len() => {
+                    if let Some(conn) = self.conns[slot].as_mut() {
+                        conn.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                        self.serve(slot);
+                    }
+                }
+                _ => accepting = true,
+            }
+        }
+        if let Some(listeners) = accept.filter(|l| accepting || l.has_backlog()) {
+            listeners.accept(&self.host, &self.shared, &self.engine.config);
+        }
+        self.read_mail();
+        if self.last_tick.elapsed() >= period {
+            self.last_tick = Instant::now();
+            self.tick();
+        }
+        let stats = self.shared.stats.worker(self.index);
+        stats.eventloop_cycles.add(1);
+        stats.eventloop_ns.add(turn_start.elapsed().as_nanos() as u64);
+        Ok(())
+    }
+
+    /// Reads the mailbox until it is empty.
+    fn read_mail(&mut self) {
+        while let Some(mail) = self.host.next_mail(self.index) {
+            match mail {
+                Mail::Connection(transport, addr, laddr) => self.adopt(transport, addr, laddr),
+                Mail::Engine(Message::Deliver { client, bytes }) => {
+                    if let Some(&slot) = self.by_id.get(&client) {
+                        self.deliver(slot, &bytes);
+                    }
+                }
+                Mail::Engine(Message::Kill { client }) => {
+                    if let Some(&slot) = self.by_id.get(&client) {
+                        self.close(slot, End::Close);
+                    }
+                }
+                Mail::Engine(Message::Resume) => {
+                    let slots = 0..self.conns.len();
+                    self.again.extend(slots.filter(|&s| self.conns[s].as_ref().is_some_and(|c| c.postponed)));
+                }
+            }
+        }
+    }
+
+    /// Takes a new connection into the loop.
+    fn adopt(&mut self, transport: Transport, addr: String, laddr: String) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.conns.push(None);
+            self.conns.len() - 1
+        });
+        let flags = match transport {
+            Transport::Unix(_) => ClientFlags::UNIX_SOCKET,
+            Transport::Tcp(_) => ClientFlags::empty(),
+        };
+        let id = self.shared.clients.next_id();
+        let info = Arc::new(ClientInfo::new(
+            id,
+            self.index,
+            addr,
+            laddr,
+            transport.fd(),
+            self.engine.now_ms,
+            flags,
+        ));
+        let session = Session::new(info.clone(), self.engine.config.requirepass.is_empty());
+        let mut conn = Box::new(Conn::new(transport, session));
+        if conn.transport.register(self.poll.registry(), Token(slot)).is_err() {
+            self.free.push(slot);
+            return;
+        }
+        self.shared.clients.insert(info);
+        self.shared.stats.worker(self.index).connections_received.add(1);
+        self.by_id.insert(id, slot);
+        self.conns[slot] = Some(conn);
+    }
+
+    /// Sends what the socket takes, reads what is there, runs it.
+    fn serve(&mut self, slot: usize) {
+        let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else { return };
+        let end = self.serve_conn(&mut conn, slot);
+        if end == End::Keep && !conn.session.close_now {
+            self.conns[slot] = Some(conn);
+        } else {
+            self.conns[slot] = Some(conn);
+            self.close(slot, end);
+        }
+    }
+
+    fn serve_conn(&mut self, conn: &mut Conn, slot: usize) -> End {
+        if conn.session.info.kill.load(Relaxed) {
+            return End::Close;
+        }
+        if conn.unsent() > 0 {
+            let mut written = 0;
+            let sent = conn.flush(&mut written);
+            self.count_written(conn, written);
+            match sent {
+                Sent::Broken => return End::Close,
+                Sent::All if conn.session.close_after_reply => return End::Close,
+                _ => {}
+            }
+        }
+        if conn.session.close_after_reply {
+            // Only the rest of the answers still interests; what comes in is thrown away.
+            return if conn.unsent() == 0 || conn.eof { End::Close } else { End::Keep };
+        }
+        let mut budget = FAIR_BYTES;
+        if conn.postponed || !conn.input.is_empty() {
+            conn.postponed = false;
+            match self.run_kept_input(conn) {
+                End::Keep => {}
+                end => return end,
+            }
+        }
+        while conn.readable && !conn.postponed && !conn.session.close_after_reply {
+            if budget == 0 {
+                self.again.push(slot);
+                break;
+            }
+            match self.read_some(conn, &mut budget) {
+                End::Keep => {}
+                end => return end,
+            }
+        }
+        if conn.session.close_after_reply && conn.unsent() == 0 {
+            return End::Close;
+        }
+        if conn.eof && !conn.postponed {
+            return End::Close;
+        }
+        self.check_output(conn)
+    }
+
+    /// One read and all that it completes.
+    fn read_some(&mut self, conn: &mut Conn, budget: &mut usize) -> End {
+        let result = if conn.input.is_empty() {
+            let result = conn.transport.read(&mut self.read_buffer);
+            if let Ok(n) = result {
+                if n < self.read_buffer.len() {
+                    conn.readable = false;
+                }
+                if n > 0 {
+                    self.count_read(conn, n, budget);
+                    let buffer = std::mem::take(&mut self.read_buffer);
+                    let end = self.run_input(conn, &buffer[..n]);
+                    self.read_buffer = buffer;
+                    return end.0;
+                }
+            }
+            result
+        } else {
+            let room = READ_CHUNK.max((conn.input.capacity() - conn.input.len()).min(FAIR_BYTES));
+            let result = conn.read_input(room);
+            if let Ok(n) = result {
+                if n < room {
+                    conn.readable = false;
+                }
+                if n > 0 {
+                    self.count_read(conn, n, budget);
+                    if conn.input.len() as u64 > self.engine.config.client_query_buffer_limit {
+                        return End::QueryBuffer;
+                    }
+                    return self.run_kept_input(conn);
+                }
+            }
+            result
+        };
+        match result {
+            Ok(_) => {
+                conn.eof = true;
+                conn.readable = false;
+                End::Keep
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                conn.readable = false;
+                End::Keep
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => End::Keep,
+            Err(_) => End::Close,
+        }
+    }
+
+    fn count_read(&self, conn: &Conn, bytes: usize, budget: &mut usize) {
+        *budget = budget.saturating_sub(bytes);
+        let stats = self.shared.stats.worker(self.index);
+        stats.reads_processed.add(1);
+        stats.net_input_bytes.add(bytes as u64);
+        let info = &conn.session.info;
+        info.net_in.store(info.net_in.load(Relaxed) + bytes as u64, Relaxed);
+        info.last_interaction_ms.store(self.engine.now_ms, Relaxed);
+    }
+
+    fn count_written(&self, conn: &Conn, bytes: u64) {
+        if bytes > 0 {
+            let stats = self.shared.stats.worker(self.index);
+            stats.writes_processed.add(1);
+            stats.net_output_bytes.add(bytes);
+            let info = &conn.session.info;
+            info.net_out.store(info.net_out.load(Relaxed) + bytes, Relaxed);
+        }
+    }
+
+    /// Runs what the connection had kept.
+    fn run_kept_input(&mut self, conn: &mut Conn) -> End {
+        let input = std::mem::take(&mut conn.input);
+        let (end, consumed) = self.run_requests(conn, &input);
+        conn.input = input;
+        conn.consume(consumed);
+        end
+    }
+
+    /// Runs fresh input from the shared buffer; keeps the rest.
+    fn run_input(&mut self, conn: &mut Conn, input: &[u8]) -> (End, usize) {
+        let (end, consumed) = self.run_requests(conn, input);
+        if end == End::Keep {
+            conn.input.extend_from_slice(&input[consumed..]);
+        }
+        (end, consumed)
+    }
+
+    /// Runs all complete requests of `input` and sends the answers; returns the bytes that are done with.
+    fn run_requests(&mut self, conn: &mut Conn, input: &[u8]) -> (End, usize) {
+        let shared = self.shared.clone();
+        let mut space = shared.keyspace.unlocked();
+        let mut requests = std::mem::take(&mut self.requests);
+        let mut done = 0;
+        let mut end = End::Keep;
+        while end == End::Keep && !conn.postponed && !conn.session.close_after_reply {
+            let (steps, parsed) = self.parse_batch(conn, &input[done..], &mut requests);
+            match parsed {
+                Parsed::Requests(n) => {
+                    let batch = &requests[..n];
+                    end = self.run_batch(conn, &mut space, &input[done..], batch, &steps, &mut done);
+                }
+                Parsed::Nothing => {
+                    done += steps.last().copied().unwrap_or(0);
+                    break;
+                }
+            }
+        }
+        drop(space);
+        self.requests = requests;
+        if end == End::Keep {
+            end = self.send_replies(conn);
+        }
+        (end, done)
+    }
+
+    /// Parses up to a batch ahead. Each step is the offset behind its request.
+    fn parse_batch(
+        &mut self,
+        conn: &mut Conn,
+        input: &[u8],
+        requests: &mut [Request],
+    ) -> (SmallVec<[usize; BATCH]>, Parsed) {
+        let config = &self.engine.config;
+        let limits = Limits {
+            max_bulk_len: config.proto_max_bulk_len as i64,
+            unauthenticated: !conn.session.authenticated,
+            ..Limits::default()
+        };
+        // What follows AUTH is parsed under other limits: one at a time until then.
+        let ahead = if conn.session.authenticated { BATCH } else { 1 };
+        let mut ends = SmallVec::new();
+        let mut at = 0;
+        let mut count = 0;
+        while count < ahead {
+            match conn.parse.parse(&input[at..], &limits, &mut requests[count]) {
+                Ok(Step::Complete { consumed }) => {
+                    requests[count].shift(at);
+                    at += consumed;
+                    ends.push(at);
+                    count += 1;
+                }
+                Ok(Step::NeedMore { consumed, missing }) => {
+                    if count == 0 {
+                        ends.push(at + consumed);
+                        self.expect_more(conn, missing);
+                    }
+                    break;
+                }
+                Err(error) => {
+                    if count == 0 {
+                        self.reply.error_bytes(&error.reply());
+                        conn.session.close_after_reply = true;
+                        ends.push(input.len());
+                    } else {
+                        conn.parse.reset();
+                    }
+                    break;
+                }
+            }
+        }
+        (ends, if count > 0 { Parsed::Requests(count) } else { Parsed::Nothing })
+    }
+
+    /// A large argument is under way: make room for it as it arrives, never for more than the client has sent
+    /// plus one fair share.
+    fn expect_more(&self, conn: &mut Conn, missing: usize) {
+        if missing > READ_CHUNK {
+            let room = missing.min(FAIR_BYTES);
+            // Failing to reserve is no error yet: the read will tell.
+            let _ = conn.input.try_reserve(room);
+        }
+    }
+
+    fn run_batch(
+        &mut self,
+        conn: &mut Conn,
+        space: &mut Locked<'_>,
+        input: &[u8],
+        batch: &[Request],
+        ends: &[usize],
+        done: &mut usize,
+    ) -> End {
+        let base = *done;
+        if batch.len() > 1 {
+            self.engine.prefetch(space, batch.iter().map(|r| r.iter(input)));
+        }
+        for (request, end) in batch.iter().zip(ends) {
+            let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
+            request.args(input, &mut args);
+            if self.engine.run(space, &mut conn.session, &args, &mut self.reply) == Flow::Postpone {
+                conn.postponed = true;
+                return End::Keep;
+            }
+            *done = base + end;
+            if conn.session.close_now {
+                return End::Close;
+            }
+            if conn.session.close_after_reply {
+                return End::Keep;
+            }
+            if self.reply.len() > REPLY_CHUNK {
+                space.release();
+                match self.send_replies(conn) {
+                    End::Keep => {}
+                    end => return end,
+                }
+            }
+        }
+        End::Keep
+    }
+
+    /// Sends what the commands answered.
+    fn send_replies(&mut self, conn: &mut Conn) -> End {
+        if self.reply.is_empty() {
+            return End::Keep;
+        }
+        let mut written = 0;
+        let sent = conn.send(self.reply.as_bytes(), &mut written);
+        self.reply.clear();
+        if self.reply.buffer().capacity() > 4 * REPLY_CHUNK {
+            self.reply.take();
+        }
+        self.count_written(conn, written);
+        match sent {
+            Sent::Broken => End::Close,
+            Sent::All => End::Keep,
+            Sent::Part => self.check_output(conn),
+        }
+    }
+
+    /// Bytes from elsewhere for a client.
+    fn deliver(&mut self, slot: usize, bytes: &[u8]) {
+        let Some(conn) = self.conns[slot].as_mut() else { return };
+        let mut written = 0;
+        let sent = conn.send(bytes, &mut written);
+        if let Some(conn) = self.conns[slot].as_ref() {
+            self.count_written(conn, written);
+        }
+        if sent == Sent::Broken {
+            self.close(slot, End::Close);
+        } else if sent == Sent::Part {
+            self.again.push(slot);
+        }
+    }
+
+    /// `client-output-buffer-limit` of the client's class; a stricter one before AUTH.
+    fn check_output(&self, conn: &mut Conn) -> End {
+        let unsent = conn.unsent();
+        if unsent == 0 {
+            conn.soft_limit_since = None;
+            return End::Keep;
+        }
+        if !conn.session.authenticated && unsent > UNAUTHENTICATED_OUTPUT {
+            return End::OutputBuffer;
+        }
+        let class = match conn.session.info.kind() {
+            ClientKind::Replica => 1,
+            ClientKind::PubSub => 2,
+            ClientKind::Primary => return End::Keep,
+            ClientKind::Normal => 0,
+        };
+        let limit = self.engine.config.client_output_buffer_limit[class];
+        let used = unsent as u64;
+        if limit.hard_bytes > 0 && used >= limit.hard_bytes {
+            return End::OutputBuffer;
+        }
+        if limit.soft_bytes > 0 && used >= limit.soft_bytes {
+            let since = *conn.soft_limit_since.get_or_insert_with(Instant::now);
+            if since.elapsed().as_secs() > limit.soft_seconds {
+                return End::OutputBuffer;
+            }
+        } else {
+            conn.soft_limit_since = None;
+        }
+        End::Keep
+    }
+
+    fn close(&mut self, slot: usize, end: End) {
+        let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else { return };
+        let _ = conn.transport.deregister(self.poll.registry());
+        let stats = self.shared.stats.worker(self.index);
+        let reason = match end {
+            End::QueryBuffer => {
+                stats.query_buffer_disconnections.add(1);
+                Some("query buffer limit")
+            }
+            End::OutputBuffer => {
+                stats.output_buffer_disconnections.add(1);
+                Some("output buffer limits")
+            }
+            End::Keep | End::Close => None,
+        };
+        if let Some(reason) = reason {
+            let text = format!("Client id={} addr={} closed for overcoming of {reason}.", conn.session.id(), conn.session.info.addr);
+            self.host.log_warning(&text);
+        }
+        self.engine.client_gone(&mut conn.session);
+        self.by_id.remove(&conn.session.id());
+        self.shared.clients.remove(conn.session.id());
+        self.free.push(slot);
+    }
+
+    /// Some times a second: time-outs, figures for CLIENT LIST, expiry.
+    fn tick(&mut self) {
+        let now_ms = self.engine.now_ms;
+        let idle_limit_ms = self.engine.config.timeout as i64 * 1000;
+        let per_tick = (self.conns.len() / 10).max(50).min(self.conns.len());
+        for _ in 0..per_tick {
+            self.next_check = (self.next_check + 1) % self.conns.len();
+            let slot = self.next_check;
+            let Some(conn) = self.conns[slot].as_mut() else { continue };
+            publish_figures(conn);
+            let info = &conn.session.info;
+            let idle_ms = now_ms - info.last_interaction_ms.load(Relaxed);
+            let timed_out = idle_limit_ms > 0
+                && idle_ms > idle_limit_ms
+                && info.kind() == ClientKind::Normal
+                && !info.flags().contains(ClientFlags::BLOCKED);
+            if timed_out || info.kill.load(Relaxed) {
+                self.close(slot, End::Close);
+            } else if conn.unsent() > 0 {
+                self.again.push(slot);
+            }
+        }
+        if self.shared.pause.mode(now_ms) == kara_engine::shared::PauseMode::Off {
+            let slots = 0..self.conns.len();
+            self.again.extend(slots.filter(|&s| self.conns[s].as_ref().is_some_and(|c| c.postponed)));
+        }
+        self.engine.cron();
+    }
+}
+
+/// What a look-ahead found.
+enum Parsed {
+    Requests(usize),
+    Nothing,
+}
+
+/// Buffer sizes, for CLIENT LIST.
+fn publish_figures(conn: &Conn) {
+    let info = &conn.session.info;
+    info.query_bytes.store(conn.input.len() as u64, Relaxed);
+    info.query_capacity.store(conn.input.capacity() as u64, Relaxed);
+    info.output_bytes.store(conn.unsent() as u64, Relaxed);
+    info.total_bytes.store((conn.buffer_bytes() + size_of::<Conn>() + size_of::<ClientInfo>()) as u64, Relaxed);
+}
