@@ -13,11 +13,11 @@ use crate::keys::{Keys, Policy};
 use crate::registry::{Command, CommandId, Lookup};
 use crate::session::{Origin, ReplyMode, Session};
 use crate::shared::{PauseMode, Shared};
-use crate::spec::{Flags, Locks};
+use crate::spec::{Begin, Flags, Locks};
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
 use kara_keyspace::{HashedKey, Locked};
-use kara_resp::Writer;
+use kara_resp::{Request, Writer};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,6 +38,8 @@ pub struct Engine {
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
     last_tick: Instant,
+    /// First keys of the batch at hand: where they stand, and their hashes.
+    ahead: SmallVec<[(usize, u64); 16]>,
 }
 
 /// What the worker does with the connection after a command.
@@ -89,6 +91,7 @@ impl Engine {
             preceding: Vec::new(),
             nested: Vec::new(),
             last_tick: Instant::now(),
+            ahead: SmallVec::new(),
             shared,
             worker,
             config,
@@ -114,6 +117,56 @@ impl Engine {
         self.classes = if published { classes } else { Class::empty() };
         self.last_tick = Instant::now();
     }
+
+    /// Looks ahead over a batch of requests: hashes their first keys and brings their buckets, then their entries,
+    /// into the cache, so that the misses overlap. Only where one lock covers all keys: elsewhere the locks that
+    /// this would take cost more than it gains.
+    pub fn prefetch<'r>(
+        &mut self,
+        space: &mut Locked<'_>,
+        batch: impl Iterator<Item = (&'r Request, &'r [u8])>,
+    ) {
+        self.ahead.clear();
+        if !space.is_single_shard() {
+            return;
+        }
+        for (request, buffer) in batch {
+            let Some(command) = request.arg(buffer, 0).and_then(|name| self.shared.registry.by_name(name)) else {
+                continue;
+            };
+            let Some(Begin::Index(position)) = command.spec.key_specs.first().map(|k| k.begin) else { continue };
+            let Some(key) = request.arg(buffer, usize::from(position)) else { continue };
+            self.ahead.push((key.as_ptr() as usize, space.key(key).hash));
+        }
+        if self.ahead.len() < 2 {
+            return;
+        }
+        space.relock_all();
+        for (_, hash) in &self.ahead {
+            space.prefetch_bucket(DbIndex(0), *hash);
+        }
+        for (_, hash) in &self.ahead {
+            space.prefetch_entry(DbIndex(0), *hash);
+        }
+    }
+
+    /// A key with its hash, taken from the look-ahead where it was hashed there already.
+    #[inline]
+    fn hash_key<'b>(&self, space: &Locked<'_>, key: &'b [u8]) -> HashedKey<'b> {
+        let at = key.as_ptr() as usize;
+        match self.ahead.iter().find(|(known, _)| *known == at) {
+            Some((_, hash)) if !key.is_empty() => HashedKey { bytes: key, hash: *hash },
+            _ => space.key(key),
+        }
+    }
+
+    /// A connection is gone: what it held or waited for is released.
+    pub fn client_gone(&mut self, session: &mut Session) {
+        session.end_multi();
+    }
+
+    /// Some times a second, on every worker: active expiry of its share of the shards.
+    pub fn cron(&mut self) {}
 
     /// Runs one request of a client to its end.
     pub fn run(
@@ -279,7 +332,7 @@ impl Engine {
             // The handler says what is wrong with the arguments, in its own words; it needs no keys for that.
             self.found.clear();
         }
-        hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
+        hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| self.hash_key(space, key)));
         space.relock_keys(&hashed);
         Ok(hashed)
     }

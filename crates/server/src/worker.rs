@@ -388,15 +388,18 @@ impl Worker {
         while count < ahead {
             match conn.parse.parse(&input[at..], &limits, &mut requests[count]) {
                 Ok(Step::Complete { consumed }) => {
-                    requests[count].shift(at);
                     at += consumed;
                     ends.push(at);
                     count += 1;
                 }
                 Ok(Step::NeedMore { consumed, missing }) => {
-                    if count == 0 {
-                        ends.push(at + consumed);
-                        self.expect_more(conn, missing);
+                    // Empty requests passed over belong to what is done with.
+                    match ends.last_mut() {
+                        Some(end) => *end += consumed,
+                        None => {
+                            ends.push(consumed);
+                            self.expect_more(conn, missing);
+                        }
                     }
                     break;
                 }
@@ -436,11 +439,14 @@ impl Worker {
     ) -> End {
         let base = *done;
         if batch.len() > 1 {
-            self.engine.prefetch(space, batch.iter().map(|r| r.iter(input)));
+            let starts = std::iter::once(&0).chain(ends);
+            self.engine.prefetch(space, batch.iter().zip(starts).map(|(r, &start)| (r, &input[start..])));
         }
-        for (request, end) in batch.iter().zip(ends) {
+        let mut start = 0;
+        for (request, &end) in batch.iter().zip(ends) {
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
-            request.args(input, &mut args);
+            request.args(&input[start..], &mut args);
+            start = end;
             if self.engine.run(space, &mut conn.session, &args, &mut self.reply) == Flow::Postpone {
                 conn.postponed = true;
                 return End::Keep;

@@ -1,0 +1,136 @@
+//! The process as the engine sees it, and the workers' mailboxes.
+
+use crate::transport::Transport;
+use crossbeam_channel::{Receiver, Sender};
+use kara_engine::config::Config;
+use kara_engine::log::{Level, LogSink};
+use kara_engine::shared::{Host, Message, ShutdownOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What arrives in a worker's mailbox.
+#[derive(Debug)]
+pub enum Mail {
+    /// A connection to adopt, with the peer's and our address.
+    Connection(Transport, String, String),
+    Engine(Message),
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    sender: Sender<Mail>,
+    receiver: Receiver<Mail>,
+    waker: mio::Waker,
+}
+
+struct Inner {
+    mailboxes: Vec<Mailbox>,
+    stopping: AtomicBool,
+    log: Arc<dyn LogSink>,
+    listeners: parking_lot::Mutex<Vec<String>>,
+}
+
+/// A handle to the process; cheap to clone.
+#[derive(Clone)]
+pub struct ServerHost(Arc<Inner>);
+
+impl std::fmt::Debug for ServerHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerHost")
+    }
+}
+
+impl ServerHost {
+    /// A host with a mailbox for each waker.
+    pub fn new(wakers: Vec<mio::Waker>, log: Arc<dyn LogSink>) -> Self {
+        let mailboxes = wakers
+            .into_iter()
+            .map(|waker| {
+                let (sender, receiver) = crossbeam_channel::unbounded();
+                Mailbox { sender, receiver, waker }
+            })
+            .collect();
+        ServerHost(Arc::new(Inner {
+            mailboxes,
+            stopping: AtomicBool::new(false),
+            log,
+            listeners: parking_lot::Mutex::default(),
+        }))
+    }
+
+    /// Puts mail into a worker's mailbox and wakes it.
+    pub fn send(&self, worker: usize, mail: Mail) {
+        if let Some(mailbox) = self.0.mailboxes.get(worker) {
+            // The receiver lives as long as the sender: sending can't fail.
+            if mailbox.sender.send(mail).is_ok() {
+                let _ = mailbox.waker.wake();
+            }
+        }
+    }
+
+    /// The next mail of a worker.
+    pub fn next_mail(&self, worker: usize) -> Option<Mail> {
+        self.0.mailboxes.get(worker)?.receiver.try_recv().ok()
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.0.mailboxes.len()
+    }
+
+    /// Whether the process is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Relaxed)
+    }
+
+    /// Ends all workers' loops.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Relaxed);
+        for mailbox in &self.0.mailboxes {
+            let _ = mailbox.waker.wake();
+        }
+    }
+
+    /// Wall time, Unix ms.
+    pub fn now_ms(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    }
+
+    /// A warning for the log.
+    pub fn log_warning(&self, text: &str) {
+        self.0.log.log(Level::Warning, text);
+    }
+
+    /// What INFO says of the listeners.
+    pub fn set_listeners(&self, lines: Vec<String>) {
+        *self.0.listeners.lock() = lines;
+    }
+}
+
+impl Host for ServerHost {
+    fn post(&self, worker: usize, message: Message) {
+        self.send(worker, Mail::Engine(message));
+    }
+
+    fn shutdown(&self, _options: ShutdownOptions) -> Result<(), String> {
+        self.stop();
+        Ok(())
+    }
+
+    fn abort_shutdown(&self) -> bool {
+        false
+    }
+
+    fn apply_config(&self, _old: &Config, _new: &Config, _changed: &[&str]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        self.0.log.log(level, text);
+    }
+
+    fn listeners(&self) -> Vec<String> {
+        self.0.listeners.lock().clone()
+    }
+}

@@ -1,0 +1,122 @@
+//! Puts the parts together: keyspace, engine, listeners, worker and background threads; runs until told to stop.
+
+use crate::host::ServerHost;
+use crate::listen::Listeners;
+use crate::worker::{WAKE, Worker};
+use kara_base::hash::HashSeed;
+use kara_base::rng::Rng;
+use kara_engine::commands::FAMILIES;
+use kara_engine::config::ConfigStore;
+use kara_engine::log::{Level, LogSink};
+use kara_engine::pipeline::Engine;
+use kara_engine::reclaim::Reclaimer;
+use kara_engine::registry::Registry;
+use kara_engine::shared::{Pause, Shared};
+use kara_engine::stats::Stats;
+use kara_keyspace::{Keyspace, KeyspaceOptions};
+use mio::{Poll, Waker};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// Shards per worker, so that two workers rarely want the same lock. One worker needs no more than one shard.
+const SHARDS_PER_WORKER: usize = 32;
+
+/// A server that listens but does not serve yet.
+pub struct Server {
+    pub shared: Arc<Shared>,
+    pub host: ServerHost,
+    polls: Vec<Poll>,
+    listeners: Listeners,
+    seed: u64,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+impl Server {
+    /// Opens the listeners and builds everything that is shared. `secret` are random bits of this process.
+    pub fn new(config: ConfigStore, log: Arc<dyn LogSink>, secret: [u64; 4]) -> io::Result<Self> {
+        let current = config.current();
+        let workers = (current.io_threads as usize).max(1);
+        let shards = if workers == 1 { 1 } else { (workers * SHARDS_PER_WORKER).next_power_of_two() };
+        let listeners = Listeners::open(&current)?;
+        let polls = (0..workers).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Vec<_>>>()?;
+        let host = ServerHost::new(wakers, log);
+        let registry = Registry::new(FAMILIES, &current.rename_commands);
+        let seed = match current.hash_seed.as_str() {
+            "" => HashSeed { k0: secret[0], k1: secret[1] },
+            text => seed_from_text(text),
+        };
+        let (reclaimer, reclaiming) = Reclaimer::new();
+        let keyspace = Keyspace::new(KeyspaceOptions { shards, databases: current.databases as usize, seed });
+        let shared = Arc::new(Shared {
+            keyspace,
+            stats: Stats::new(workers, registry.all().len()),
+            registry,
+            config,
+            clients: Default::default(),
+            reclaimer,
+            pause: Pause::default(),
+            started_ms: host.now_ms(),
+            run_id: run_id(&mut Rng::new(secret[2])),
+            host: Box::new(host.clone()),
+            workers,
+            startup_memory: AtomicU64::new(0),
+            loading: AtomicBool::new(false),
+            active_expire: AtomicBool::new(true),
+            observed_keys: AtomicUsize::new(0),
+            awaited_keys: AtomicUsize::new(0),
+        });
+        let freed_for = shared.clone();
+        std::thread::Builder::new()
+            .name("lazyfree".into())
+            .spawn(move || reclaiming.run(&freed_for.reclaimer))?;
+        Ok(Server { shared, host, polls, listeners, seed: secret[3] })
+    }
+
+    /// Serves until the host is told to stop.
+    pub fn run(self) -> io::Result<()> {
+        let Server { shared, host, polls, listeners, seed } = self;
+        let mut listeners = Some(listeners);
+        let mut threads = Vec::new();
+        for (index, poll) in polls.into_iter().enumerate() {
+            let rng = Rng::new(seed.wrapping_add(index as u64));
+            let engine = Engine::new(shared.clone(), index, host.now_ms(), rng);
+            let worker = Worker::new(index, poll, engine, host.clone());
+            let accept = listeners.take();
+            let on_failure = host.clone();
+            let name = format!("worker-{index}");
+            threads.push(std::thread::Builder::new().name(name).spawn(move || {
+                let result = worker.run(accept);
+                if result.is_err() {
+                    on_failure.stop();
+                }
+                result
+            })?);
+        }
+        let mut outcome = Ok(());
+        for thread in threads {
+            match thread.join() {
+                Ok(result) => outcome = outcome.and(result),
+                Err(_) => outcome = Err(io::Error::other("a worker thread panicked")),
+            }
+        }
+        kara_engine::shared::Host::log(&host, Level::Warning, "Kara is now ready to exit, bye bye...");
+        outcome
+    }
+}
+
+/// `hash-seed` may be any text.
+fn seed_from_text(text: &str) -> HashSeed {
+    let fixed = HashSeed { k0: 0x6b61_7261, k1: 0x7365_6564 };
+    HashSeed { k0: fixed.hash(text.as_bytes()), k1: HashSeed { k0: 1, k1: 2 }.hash(text.as_bytes()) }
+}
+
+fn run_id(rng: &mut Rng) -> String {
+    (0..3).map(|_| format!("{:016x}", rng.next_u64())).collect::<String>()[..40].to_string()
+}
