@@ -3,30 +3,8 @@
 
 use kara_base::ids::DbIndex;
 
-bitflags::bitflags! {
-    /// Classes of keyspace notifications, as `notify-keyspace-events` names them by letters.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Class: u32 {
-        const KEYSPACE = 1 << 0;
-        const KEYEVENT = 1 << 1;
-        const GENERIC = 1 << 2;
-        const STRING = 1 << 3;
-        const LIST = 1 << 4;
-        const SET = 1 << 5;
-        const HASH = 1 << 6;
-        const ZSET = 1 << 7;
-        const EXPIRED = 1 << 8;
-        const EVICTED = 1 << 9;
-        const STREAM = 1 << 10;
-        const KEY_MISS = 1 << 11;
-        const MODULE = 1 << 12;
-        const NEW = 1 << 13;
-        /// `A`: everything but misses and new keys.
-        const ALL = Self::GENERIC.bits() | Self::STRING.bits() | Self::LIST.bits() | Self::SET.bits()
-            | Self::HASH.bits() | Self::ZSET.bits() | Self::EXPIRED.bits() | Self::EVICTED.bits()
-            | Self::STREAM.bits() | Self::MODULE.bits();
-    }
-}
+/// Classes of keyspace notifications, as `notify-keyspace-events` names them by letters.
+pub use crate::config::NotifyFlags as Class;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

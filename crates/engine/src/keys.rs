@@ -10,7 +10,6 @@ use crate::stats::WorkerStats;
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
 use kara_keyspace::{Collection, Entry, ExpiryUpdate, HashedKey, Kind, Locked, NewValue, StrMut, StrRef};
-use smallvec::SmallVec;
 
 /// How accesses are treated for this command.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +44,14 @@ pub struct Keys<'a, 'k> {
     /// Journal entries that precede the command's own (deletions of expired keys).
     pub preceding: &'a mut Vec<(DbIndex, OwnedCommand)>,
     /// The command's keys with their hashes, so that each is hashed once.
-    pub hashed: SmallVec<[HashedKey<'a>; 2]>,
+    pub hashed: &'a [HashedKey<'a>],
 }
 
 impl<'a, 'k> Keys<'a, 'k> {
     /// The key with its hash; known keys aren't hashed again.
     #[inline]
     pub fn key<'b>(&self, key: &'b [u8]) -> HashedKey<'b> {
-        for known in &self.hashed {
+        for known in self.hashed {
             if known.bytes.as_ptr() == key.as_ptr() && known.bytes.len() == key.len() {
                 return HashedKey { bytes: key, hash: known.hash };
             }
@@ -192,7 +191,7 @@ impl<'a, 'k> Keys<'a, 'k> {
         let created = !self.alive(self.db, &hashed);
         if created {
             let record = self.access.initial();
-            self.space.insert(self.db, &hashed, create().into()).set_lru(record);
+            self.space.insert(self.db, &hashed, create().into_value()).set_lru(record);
             self.events.notify(self.db, Class::NEW, "new", key);
             self.events.ready(self.db, key);
         } else if self.space.find(self.db, &hashed).is_some_and(|e| e.kind() != T::KIND) {
@@ -207,7 +206,7 @@ impl<'a, 'k> Keys<'a, 'k> {
     }
 
     /// A string's bytes to be changed in place, created empty where the key is missing.
-    pub fn string_mut(&mut self, key: &[u8]) -> Result<StrMut<'_, 'k>, CommandError> {
+    pub fn string_mut(&mut self, key: &[u8]) -> Result<StrMut<'_>, CommandError> {
         let hashed = self.key(key);
         if !self.alive(self.db, &hashed) {
             let record = self.access.initial();
@@ -230,9 +229,11 @@ impl<'a, 'k> Keys<'a, 'k> {
     pub fn set_string(&mut self, key: &[u8], value: &[u8], expiry: ExpiryUpdate) {
         let hashed = self.key(key);
         let record = self.access.initial();
-        let (created, old) = self.space.set_string(self.db, &hashed, value, expiry, record);
-        if let Some(old) = old {
-            self.reclaim(old, self.policy.lazy_overwrite);
+        let done = self.space.set_string(self.db, &hashed, value, expiry);
+        done.entry.set_lru(record);
+        let created = done.created;
+        if let Some(old) = done.replaced.filter(|old| self.policy.lazy_overwrite && old.is_expensive_to_free()) {
+            self.reclaimer.free(Box::new(old), 1);
         }
         if created {
             self.events.notify(self.db, Class::NEW, "new", key);

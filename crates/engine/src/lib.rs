@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 pub mod keyfind;
 pub mod keys;
+pub mod log;
 pub mod pipeline;
 pub mod reclaim;
 pub mod registry;

@@ -1,9 +1,9 @@
 //! The life of a command: lookup, admit, lock, execute, journal. Each stage's result has a private constructor and
 //! is the next stage's only input, so no path can skip a check.
 
-use crate::access::Access;
-use crate::clients::ClientKind;
-use crate::config::Config;
+use crate::access;
+use crate::clients::{ClientFlags, ClientKind};
+use crate::config::{Access, Config, MaxmemoryPolicy};
 use crate::cx::Cx;
 use crate::effect::{Effect, OwnedCommand};
 use crate::error::CommandError;
@@ -30,7 +30,7 @@ pub struct Engine {
     pub config: Arc<Config>,
     pub now_ms: i64,
     pub rng: Rng,
-    access: Access,
+    access: access::Access,
     policy: Policy,
     classes: Class,
     events: Events,
@@ -75,7 +75,7 @@ impl Engine {
     pub fn new(shared: Arc<Shared>, worker: usize, now_ms: i64, rng: Rng) -> Self {
         let config = shared.config.current();
         let mut engine = Engine {
-            access: Access::new(now_ms, None),
+            access: access::Access::new(now_ms, None),
             policy: Policy {
                 delete_expired: true,
                 see_expired: false,
@@ -107,12 +107,12 @@ impl Engine {
         self.now_ms = now_ms;
         self.config = self.shared.config.current();
         let config = &*self.config;
-        self.access = Access::new(now_ms, config.lfu());
+        self.access = access::Access::new(now_ms, lfu_settings(config));
         self.policy.lazy_delete = config.lazyfree_lazy_user_del;
         self.policy.lazy_overwrite = config.lazyfree_lazy_server_del;
         self.policy.lazy_expire = config.lazyfree_lazy_expire;
         self.policy.journal_on = self.shared.journal_on();
-        let classes = Class::from_bits_truncate(config.notify_keyspace_events);
+        let classes = config.notify_keyspace_events;
         let published = classes.intersects(Class::KEYSPACE | Class::KEYEVENT);
         self.classes = if published { classes } else { Class::empty() };
         self.last_tick = Instant::now();
@@ -143,10 +143,10 @@ impl Engine {
         }
         space.relock_all();
         for (_, hash) in &self.ahead {
-            space.prefetch_bucket(DbIndex(0), *hash);
+            space.prefetch_bucket(DbIndex(0), &HashedKey { bytes: b"", hash: *hash });
         }
         for (_, hash) in &self.ahead {
-            space.prefetch_entry(DbIndex(0), *hash);
+            space.prefetch_entry(DbIndex(0), &HashedKey { bytes: b"", hash: *hash });
         }
     }
 
@@ -227,7 +227,7 @@ impl Engine {
         if session.multi.is_some() && command.is(Flags::NO_MULTI) {
             return refuse(CommandError::text("ERR Command not allowed inside a transaction"));
         }
-        if let Some(error) = self.protected(command) {
+        if let Some(error) = self.protected(command, session) {
             return refuse(error);
         }
         if session.is_subscribed()
@@ -260,13 +260,13 @@ impl Engine {
     }
 
     /// DEBUG and MODULE want to be enabled by configuration.
-    fn protected(&self, command: Command) -> Option<CommandError> {
+    fn protected(&self, command: Command, session: &Session) -> Option<CommandError> {
         let setting = match command.full_name.split('|').next() {
             Some("debug") => self.config.enable_debug_command,
             Some("module") => self.config.enable_module_command,
             _ => return None,
         };
-        if setting.allows_remote() {
+        if setting == Access::Yes || setting == Access::Local && is_local(session) {
             return None;
         }
         let name = if command.full_name == "debug" { "DEBUG" } else { "MODULE" };
@@ -306,7 +306,7 @@ impl Engine {
         };
         let db = session.db;
         let start = reply.len();
-        let outcome = self.execute(command, Origin::Client, space, hashed, session, args, reply);
+        let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
         self.journal(db, outcome, args);
         self.deliver_events();
         self.account(command, session, reply.len() - start);
@@ -343,7 +343,7 @@ impl Engine {
         command: Command,
         origin: Origin,
         space: &mut Locked<'_>,
-        hashed: SmallVec<[HashedKey<'_>; 2]>,
+        hashed: &[HashedKey<'_>],
         session: &mut Session,
         args: &[&[u8]],
         reply: &mut Writer,
@@ -534,4 +534,19 @@ fn unknown_command(args: &[&[u8]]) -> CommandError {
         "ERR unknown command '{}', with args beginning with: {listed}",
         printable(name, 128)
     ))
+}
+
+/// The LFU settings where the eviction policy is an LFU one.
+fn lfu_settings(config: &Config) -> Option<(u32, u32)> {
+    let lfu = matches!(config.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu);
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    lfu.then(|| (small(config.lfu_log_factor), small(config.lfu_decay_time)))
+}
+
+/// A Unix socket or a loopback address.
+fn is_local(session: &Session) -> bool {
+    let addr = &session.info.addr;
+    session.info.flags().contains(ClientFlags::UNIX_SOCKET)
+        || addr.starts_with("127.")
+        || addr.starts_with("[::1]")
 }

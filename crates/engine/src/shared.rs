@@ -100,7 +100,6 @@ impl Pause {
 }
 
 /// Everything that is shared.
-#[derive(Debug)]
 pub struct Shared {
     pub keyspace: Keyspace,
     pub config: ConfigStore,
@@ -126,10 +125,16 @@ pub struct Shared {
     pub awaited_keys: AtomicUsize,
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("run_id", &self.run_id).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     /// The journal has readers (replicas or an AOF): effects must be spelled out.
     #[inline]
     pub fn journal_on(&self) -> bool {
-        self.keyspace.journal().is_on()
+        self.keyspace.journal().is_active()
     }
 }

@@ -117,6 +117,11 @@ impl Keyspace {
         Some(Locked::one(self, shard, self.shards[shard.0 as usize].try_lock()?))
     }
 
+    /// No lock yet, to be filled by [`Locked::relock_keys`] and its like.
+    pub fn unlocked(&self) -> Locked<'_> {
+        Locked::none(self)
+    }
+
     /// The shards of all these hashes, in whatever order they are given. None given: none locked.
     pub fn lock_keys(&self, hashes: &[u64]) -> Locked<'_> {
         if let [hash] = hashes {

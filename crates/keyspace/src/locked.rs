@@ -341,3 +341,60 @@ impl<'k> Locked<'k> {
 fn not_locked(hash: u64) -> ! {
     panic!("the shard of hash {hash:#x} isn't locked")
 }
+
+/// Taking other locks in the place of the held ones, for a batch of commands.
+impl<'k> Locked<'k> {
+    /// Nothing held yet.
+    pub(crate) fn none(keyspace: &'k Keyspace) -> Locked<'k> {
+        Locked { keyspace, shards: SmallVec::new() }
+    }
+
+    /// Whether one lock covers every key.
+    #[inline]
+    pub fn is_single_shard(&self) -> bool {
+        self.keyspace.shards() == 1
+    }
+
+    /// The key with its hash.
+    #[inline]
+    pub fn key<'b>(&self, bytes: &'b [u8]) -> HashedKey<'b> {
+        self.keyspace.key(bytes)
+    }
+
+    /// Gives all locks back.
+    #[inline]
+    pub fn release(&mut self) {
+        self.shards.clear();
+    }
+
+    /// Holds every shard; whatever was held and isn't all is given back first, so that locks are only ever waited
+    /// for in ascending order.
+    pub fn relock_all(&mut self) {
+        if !self.holds_all() {
+            self.release();
+            *self = self.keyspace.lock_all();
+        }
+    }
+
+    /// Holds the shards of these keys and no others; a lone lock that fits is kept.
+    #[inline]
+    pub fn relock_keys(&mut self, keys: &[HashedKey<'_>]) {
+        match keys {
+            [] => self.release(),
+            [key] => {
+                if self.shards.len() != 1 || self.position(key.hash).is_none() {
+                    self.release();
+                    *self = self.keyspace.lock_one(self.keyspace.shard_of(key.hash));
+                }
+            }
+            several => {
+                if self.is_single_shard() && self.holds_all() {
+                    return;
+                }
+                self.release();
+                let hashes: SmallVec<[u64; 8]> = several.iter().map(|key| key.hash).collect();
+                *self = self.keyspace.lock_keys(&hashes);
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +38,8 @@ impl Listeners {
     pub fn open(config: &Config) -> io::Result<Self> {
         let mut list = Vec::new();
         if config.port > 0 {
-            for address in &config.bind {
+            for address in &config.bind.0 {
+                let address = &*String::from_utf8_lossy(address);
                 let optional = address.starts_with('-');
                 match listen_tcp(address.trim_start_matches('-'), config) {
                     Ok(listener) => list.push(Listener::Tcp(listener)),
@@ -50,8 +52,8 @@ impl Listeners {
             }
         }
         if !config.unixsocket.is_empty() {
-            let path = PathBuf::from(&config.unixsocket);
-            let listener = listen_unix(&path, config.unixsocketperm, config.tcp_backlog as i32)?;
+            let path = PathBuf::from(std::ffi::OsStr::from_bytes(&config.unixsocket));
+            let listener = listen_unix(&path, config.unixsocketperm.0, config.tcp_backlog as i32)?;
             list.push(Listener::Unix(listener, path));
         }
         Ok(Listeners { list, next_worker: 0, backlog: false })
@@ -127,7 +129,7 @@ impl Listener {
                 let socket = socket2::SockRef::from(&stream);
                 let _ = socket.set_tcp_nodelay(true);
                 if config.tcp_keepalive > 0 {
-                    let idle = Duration::from_secs(config.tcp_keepalive as u64);
+                    let idle = Duration::from_secs(config.tcp_keepalive);
                     let keepalive = TcpKeepalive::new()
                         .with_time(idle)
                         .with_interval((idle / 3).max(Duration::from_secs(1)))
@@ -158,7 +160,7 @@ fn admit(
     config: &Config,
     next_worker: &mut usize,
 ) {
-    let refusal = if shared.clients.len() as u64 >= config.maxclients as u64 {
+    let refusal = if shared.clients.len() as u64 >= config.maxclients {
         Some("-ERR max number of clients reached\r\n")
     } else if config.protected_mode && config.requirepass.is_empty() && remote {
         Some(
@@ -189,7 +191,7 @@ fn listen_tcp(address: &str, config: &Config) -> io::Result<mio::net::TcpListene
             Err(_) => resolve(text)?,
         },
     };
-    let socket_address = SocketAddr::new(ip, config.port as u16);
+    let socket_address = SocketAddr::new(ip, config.port);
     let domain = if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if ip.is_ipv6() {

@@ -47,9 +47,9 @@ impl Server {
         let polls = (0..workers).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Vec<_>>>()?;
         let host = ServerHost::new(wakers, log);
-        let registry = Registry::new(FAMILIES, &current.rename_commands);
-        let seed = match current.hash_seed.as_str() {
-            "" => HashSeed { k0: secret[0], k1: secret[1] },
+        let registry = Registry::new(FAMILIES, &[]);
+        let seed = match current.hash_seed.as_slice() {
+            b"" => HashSeed { k0: secret[0], k1: secret[1] },
             text => seed_from_text(text),
         };
         let (reclaimer, reclaiming) = Reclaimer::new();
@@ -112,9 +112,9 @@ impl Server {
 }
 
 /// `hash-seed` may be any text.
-fn seed_from_text(text: &str) -> HashSeed {
+fn seed_from_text(text: &[u8]) -> HashSeed {
     let fixed = HashSeed { k0: 0x6b61_7261, k1: 0x7365_6564 };
-    HashSeed { k0: fixed.hash(text.as_bytes()), k1: HashSeed { k0: 1, k1: 2 }.hash(text.as_bytes()) }
+    HashSeed { k0: fixed.hash(text), k1: HashSeed { k0: 1, k1: 2 }.hash(text) }
 }
 
 fn run_id(rng: &mut Rng) -> String {

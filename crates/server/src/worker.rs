@@ -98,7 +98,7 @@ impl Worker {
     }
 
     fn turn(&mut self, events: &mut Events, accept: Option<&mut crate::listen::Listeners>) -> io::Result<()> {
-        let period = Duration::from_millis(1000 / u64::from(self.engine.config.hz.max(1)));
+        let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
         let timeout = if self.again.is_empty() {
             period.saturating_sub(self.last_tick.elapsed())
         } else {
@@ -513,20 +513,20 @@ impl Worker {
         if !conn.session.authenticated && unsent > UNAUTHENTICATED_OUTPUT {
             return End::OutputBuffer;
         }
-        let class = match conn.session.info.kind() {
-            ClientKind::Replica => 1,
-            ClientKind::PubSub => 2,
+        let limits = &self.engine.config.client_output_buffer_limit;
+        let limit = match conn.session.info.kind() {
+            ClientKind::Replica => limits.replica,
+            ClientKind::PubSub => limits.pubsub,
             ClientKind::Primary => return End::Keep,
-            ClientKind::Normal => 0,
+            ClientKind::Normal => limits.normal,
         };
-        let limit = self.engine.config.client_output_buffer_limit[class];
         let used = unsent as u64;
         if limit.hard_bytes > 0 && used >= limit.hard_bytes {
             return End::OutputBuffer;
         }
         if limit.soft_bytes > 0 && used >= limit.soft_bytes {
             let since = *conn.soft_limit_since.get_or_insert_with(Instant::now);
-            if since.elapsed().as_secs() > limit.soft_seconds {
+            if since.elapsed().as_secs() as i64 > limit.soft_seconds {
                 return End::OutputBuffer;
             }
         } else {
