@@ -73,7 +73,7 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// The pipeline of one worker.
     pub fn new(shared: Arc<Shared>, worker: usize, now_ms: i64, rng: Rng) -> Self {
-        let config = shared.config.current();
+        let config = shared.config.load();
         let mut engine = Engine {
             access: access::Access::new(now_ms, None),
             policy: Policy {
@@ -105,7 +105,7 @@ impl Engine {
     /// Once per loop turn: the time and the settings that hold for it.
     pub fn begin_turn(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
-        self.config = self.shared.config.current();
+        self.config = self.shared.config.load();
         let config = &*self.config;
         self.access = access::Access::new(now_ms, lfu_settings(config));
         self.policy.lazy_delete = config.lazyfree_lazy_user_del;

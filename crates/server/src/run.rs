@@ -40,7 +40,7 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// Opens the listeners and builds everything that is shared. `secret` are random bits of this process.
     pub fn new(config: ConfigStore, log: Arc<dyn LogSink>, secret: [u64; 4]) -> io::Result<Self> {
-        let current = config.current();
+        let current = config.load();
         let workers = (current.io_threads as usize).max(1);
         let shards = if workers == 1 { 1 } else { (workers * SHARDS_PER_WORKER).next_power_of_two() };
         let listeners = Listeners::open(&current)?;
