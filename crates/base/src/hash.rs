@@ -17,3 +17,10 @@ impl HashSeed {
         SipHasher13::new_with_keys(self.k0, self.k1).hash(bytes)
     }
 }
+
+/// Random bits of the operating system, for seeds and secrets.
+pub fn random_u64() -> u64 {
+    // std seeds its hash maps from the system's generator; a fresh state gives fresh bits.
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

@@ -1,4 +1,16 @@
-//! The log's levels and where lines go.
-#[derive(Clone, Copy, Debug)]
-pub enum Level { Debug, Verbose, Notice, Warning }
-pub trait LogSink: Send + Sync { fn log(&self, level: Level, text: &str); }
+//! Log levels and the place where lines go; the server implements it.
+
+/// How important a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Verbose,
+    Notice,
+    Warning,
+}
+
+/// Where log lines go. Callable from every thread.
+pub trait LogSink: Send + Sync {
+    /// Writes a line, unless its level is below `loglevel`.
+    fn log(&self, level: Level, text: &str);
+}

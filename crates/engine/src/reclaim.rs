@@ -4,7 +4,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Something to be dropped elsewhere, with the number of objects that INFO shows as pending.
-struct Garbage(#[expect(dead_code, reason = "only dropped")] Box<dyn Send>, u64);
+struct Garbage(Box<dyn Send>, u64);
 
 /// The sending side, shared by all workers.
 #[derive(Debug)]
