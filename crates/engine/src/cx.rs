@@ -70,8 +70,7 @@ impl<'a> Cx<'a, '_> {
     pub fn reply_help(&mut self, lines: &[&str]) {
         let name = self.command.full_name.split('|').next().unwrap_or_default().to_ascii_uppercase();
         self.reply.array(lines.len() + 3);
-        self.reply
-            .simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+        self.reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
         for line in lines {
             self.reply.simple(line);
         }

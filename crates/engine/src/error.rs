@@ -41,10 +41,10 @@ impl CommandError {
             CommandError::NotFloat => "ERR value is not a valid float".into(),
             CommandError::OutOfRange => "ERR index out of range".into(),
             CommandError::NoSuchKey => "ERR no such key".into(),
-            CommandError::Arity(name) => {
-                format!("ERR wrong number of arguments for '{name}' command").into()
+            CommandError::Arity(name) => format!("ERR wrong number of arguments for '{name}' command").into(),
+            CommandError::InvalidExpire(name) => {
+                format!("ERR invalid expire time in '{name}' command").into()
             }
-            CommandError::InvalidExpire(name) => format!("ERR invalid expire time in '{name}' command").into(),
             CommandError::Text(text) => text.as_ref().into(),
         }
     }

@@ -65,7 +65,8 @@ fn by_spec(spec: &KeySpec, args: &[&[u8]], found: &mut Vec<KeyAt>) -> Result<(),
         }
         Find::KeyNum { num_index, first: offset, step } => {
             let text = args.get(first + usize::from(num_index)).ok_or(InvalidKeys)?;
-            let count = std::str::from_utf8(text).ok().and_then(|t| t.parse::<usize>().ok()).ok_or(InvalidKeys)?;
+            let count =
+                std::str::from_utf8(text).ok().and_then(|t| t.parse::<usize>().ok()).ok_or(InvalidKeys)?;
             let step = usize::from(step).max(1);
             let start = first + usize::from(offset);
             // The count comes from outside: it may not exceed the arguments that are there.
@@ -109,7 +110,10 @@ mod tests {
     fn ranges_counts_and_keywords() {
         let range = |last, step, limit| Find::Range { last, step, limit };
         assert_eq!(keys(Begin::Index(1), range(0, 1, 0), &[b"get", b"a"]), Ok(vec![1]));
-        assert_eq!(keys(Begin::Index(1), range(-1, 2, 0), &[b"mset", b"a", b"1", b"b", b"2"]), Ok(vec![1, 3]));
+        assert_eq!(
+            keys(Begin::Index(1), range(-1, 2, 0), &[b"mset", b"a", b"1", b"b", b"2"]),
+            Ok(vec![1, 3])
+        );
         let streams = Begin::Keyword { keyword: "STREAMS", start_from: 1 };
         let args: &[&[u8]] = &[b"xread", b"streams", b"a", b"b", b"0", b"0"];
         assert_eq!(keys(streams, range(-1, 1, 2), args), Ok(vec![2, 3]));

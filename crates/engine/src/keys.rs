@@ -232,7 +232,9 @@ impl<'a, 'k> Keys<'a, 'k> {
         let done = self.space.set_string(self.db, &hashed, value, expiry);
         done.entry.set_lru(record);
         let created = done.created;
-        if let Some(old) = done.replaced.filter(|old| self.policy.lazy_overwrite && old.is_expensive_to_free()) {
+        if let Some(old) =
+            done.replaced.filter(|old| self.policy.lazy_overwrite && old.is_expensive_to_free())
+        {
             self.reclaimer.free(Box::new(old), 1);
         }
         if created {

@@ -131,10 +131,13 @@ impl Engine {
             return;
         }
         for (request, buffer) in batch {
-            let Some(command) = request.arg(buffer, 0).and_then(|name| self.shared.registry.by_name(name)) else {
+            let Some(command) = request.arg(buffer, 0).and_then(|name| self.shared.registry.by_name(name))
+            else {
                 continue;
             };
-            let Some(Begin::Index(position)) = command.spec.key_specs.first().map(|k| k.begin) else { continue };
+            let Some(Begin::Index(position)) = command.spec.key_specs.first().map(|k| k.begin) else {
+                continue;
+            };
             let Some(key) = request.arg(buffer, usize::from(position)) else { continue };
             self.ahead.push((key.as_ptr() as usize, space.key(key).hash));
         }
@@ -177,9 +180,7 @@ impl Engine {
         reply: &mut Writer,
     ) -> Flow {
         let start = reply.len();
-        let outcome = self
-            .lookup(args)
-            .and_then(|known| self.admit(known, session, args, reply));
+        let outcome = self.lookup(args).and_then(|known| self.admit(known, session, args, reply));
         match outcome {
             Ok(Verdict::Run(admitted)) => self.perform(admitted, space, session, args, reply),
             Ok(Verdict::Queued) => {}
@@ -284,8 +285,10 @@ impl Engine {
         }
         match self.shared.pause.mode(self.now_ms) {
             PauseMode::Off => false,
-            PauseMode::All => command.full_name != "client|unpause" && session.multi.is_none()
-                || command.full_name == "exec",
+            PauseMode::All => {
+                command.full_name != "client|unpause" && session.multi.is_none()
+                    || command.full_name == "exec"
+            }
             PauseMode::Writes => command.is(Flags::WRITE) || command.is(Flags::MAY_REPLICATE),
         }
     }
@@ -332,7 +335,9 @@ impl Engine {
             // The handler says what is wrong with the arguments, in its own words; it needs no keys for that.
             self.found.clear();
         }
-        hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| self.hash_key(space, key)));
+        hashed.extend(
+            self.found.iter().filter_map(|k| args.get(k.position)).map(|key| self.hash_key(space, key)),
+        );
         space.relock_keys(&hashed);
         Ok(hashed)
     }

@@ -80,7 +80,8 @@ impl Registry {
             for sub in spec.subcommands {
                 let sub_id = CommandId(commands.len() as u16);
                 // Lives as long as the process: there is one registry, built at start.
-                let full_name: &'static str = Box::leak(format!("{}|{}", spec.name, sub.name).into_boxed_str());
+                let full_name: &'static str =
+                    Box::leak(format!("{}|{}", spec.name, sub.name).into_boxed_str());
                 commands.push(Command { id: sub_id, spec: sub, parent: Some(id), full_name });
                 children.insert((id, sub.name.as_bytes().to_vec()), sub_id);
             }

@@ -83,7 +83,10 @@ bitflags! {
 pub enum Begin {
     Index(u16),
     /// After `keyword`, searched from position `start_from` (negative: from the end, backwards).
-    Keyword { keyword: &'static str, start_from: i16 },
+    Keyword {
+        keyword: &'static str,
+        start_from: i16,
+    },
     Unknown,
 }
 
@@ -91,9 +94,17 @@ pub enum Begin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Find {
     /// `last` relative to the first key (negative: from the end of the arguments); `limit` 2 means half of them.
-    Range { last: i16, step: u16, limit: u16 },
+    Range {
+        last: i16,
+        step: u16,
+        limit: u16,
+    },
     /// The number of keys stands at `num_index` after the beginning, the first key at `first`.
-    KeyNum { num_index: u16, first: u16, step: u16 },
+    KeyNum {
+        num_index: u16,
+        first: u16,
+        step: u16,
+    },
     Unknown,
 }
 
@@ -335,7 +346,8 @@ impl Spec {
     pub fn legacy_range(&self) -> (i64, i64, i64) {
         let (mut first, mut last, mut step) = (0i64, 0i64, 0i64);
         for spec in self.key_specs {
-            let (Begin::Index(index), Find::Range { last: l, step: s, limit: 0 }) = (spec.begin, spec.find) else {
+            let (Begin::Index(index), Find::Range { last: l, step: s, limit: 0 }) = (spec.begin, spec.find)
+            else {
                 continue;
             };
             let index = i64::from(index);

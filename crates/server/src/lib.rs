@@ -4,9 +4,9 @@
 pub mod conn;
 pub mod host;
 pub mod listen;
+pub mod run;
 pub mod transport;
 pub mod worker;
-pub mod run;
 
 use kara_engine::config::{ConfigStore, Invocation, ProcessSurroundings, invocation, load};
 use kara_engine::log::{Level, LogSink};

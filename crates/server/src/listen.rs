@@ -45,7 +45,10 @@ impl Listeners {
                     Ok(listener) => list.push(Listener::Tcp(listener)),
                     Err(e) if optional && is_unavailable(&e) => {}
                     Err(e) => {
-                        let text = format!("Could not create server TCP listening socket {address}:{}: {e}", config.port);
+                        let text = format!(
+                            "Could not create server TCP listening socket {address}:{}: {e}",
+                            config.port
+                        );
                         return Err(io::Error::new(e.kind(), text));
                     }
                 }
@@ -248,7 +251,13 @@ fn is_loopback(ip: IpAddr) -> bool {
 fn is_unavailable(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EPFNOSUPPORT)
+        Some(
+            libc::EADDRNOTAVAIL
+                | libc::EAFNOSUPPORT
+                | libc::EPROTONOSUPPORT
+                | libc::ENOPROTOOPT
+                | libc::EPFNOSUPPORT
+        )
     ) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
@@ -256,9 +265,22 @@ fn is_unavailable(error: &io::Error) -> bool {
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::TimedOut
+        ErrorKind::Interrupted
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::TimedOut
     ) || matches!(
         error.raw_os_error(),
-        Some(libc::ENETDOWN | libc::EPROTO | libc::ENOPROTOOPT | libc::EHOSTDOWN | libc::ENONET | libc::EHOSTUNREACH | libc::EOPNOTSUPP | libc::ENETUNREACH | libc::EPERM)
+        Some(
+            libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::EPERM
+        )
     )
 }

@@ -45,7 +45,8 @@ impl Server {
         let shards = if workers == 1 { 1 } else { (workers * SHARDS_PER_WORKER).next_power_of_two() };
         let listeners = Listeners::open(&current)?;
         let polls = (0..workers).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Vec<_>>>()?;
+        let wakers =
+            polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Vec<_>>>()?;
         let host = ServerHost::new(wakers, log);
         let registry = Registry::new(FAMILIES, &[]);
         let seed = match current.hash_seed.as_slice() {

@@ -174,15 +174,8 @@ impl Worker {
             Transport::Tcp(_) => ClientFlags::empty(),
         };
         let id = self.shared.clients.next_id();
-        let info = Arc::new(ClientInfo::new(
-            id,
-            self.index,
-            addr,
-            laddr,
-            transport.fd(),
-            self.engine.now_ms,
-            flags,
-        ));
+        let info =
+            Arc::new(ClientInfo::new(id, self.index, addr, laddr, transport.fd(), self.engine.now_ms, flags));
         let session = Session::new(info.clone(), self.engine.config.requirepass.is_empty());
         let mut conn = Box::new(Conn::new(transport, session));
         if conn.transport.register(self.poll.registry(), Token(slot)).is_err() {
@@ -551,7 +544,11 @@ impl Worker {
             End::Keep | End::Close => None,
         };
         if let Some(reason) = reason {
-            let text = format!("Client id={} addr={} closed for overcoming of {reason}.", conn.session.id(), conn.session.info.addr);
+            let text = format!(
+                "Client id={} addr={} closed for overcoming of {reason}.",
+                conn.session.id(),
+                conn.session.info.addr
+            );
             self.host.log_warning(&text);
         }
         self.engine.client_gone(&mut conn.session);
@@ -602,5 +599,6 @@ fn publish_figures(conn: &Conn) {
     info.query_bytes.store(conn.input.len() as u64, Relaxed);
     info.query_capacity.store(conn.input.capacity() as u64, Relaxed);
     info.output_bytes.store(conn.unsent() as u64, Relaxed);
-    info.total_bytes.store((conn.buffer_bytes() + size_of::<Conn>() + size_of::<ClientInfo>()) as u64, Relaxed);
+    info.total_bytes
+        .store((conn.buffer_bytes() + size_of::<Conn>() + size_of::<ClientInfo>()) as u64, Relaxed);
 }

@@ -96,7 +96,8 @@ const SELECT: Spec = Spec {
 };
 
 fn select(cx: &mut Cx) -> Outcome {
-    let index = parse_int(cx.arg(1)).map_err(|_| CommandError::text("ERR value is not an integer or out of range"))?;
+    let index = parse_int(cx.arg(1))
+        .map_err(|_| CommandError::text("ERR value is not an integer or out of range"))?;
     if index < 0 || index as u64 >= cx.config.databases {
         return Err(CommandError::text("ERR DB index is out of range"));
     }
