@@ -44,7 +44,8 @@ pub(super) fn hostname(name: &[u8]) -> Checked {
 
 /// The bytes that may stand in the auxiliary fields of `nodes.conf`.
 fn auxiliary(text: &[u8]) -> bool {
-    text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b':' | b'_'))
+    text.iter()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b':' | b'_' | b'`' | 0x80..))
 }
 
 pub(super) fn human_nodename(name: &[u8]) -> Checked {

@@ -3,14 +3,16 @@
 use super::value::{Any, Fault, Setting, Source, single};
 
 macro_rules! choices {
-    ($( $(#[$doc:meta])* $name:ident { $( $variant:ident = $word:literal ),+ $(,)? } )+) => {$(
+    ($( $(#[$doc:meta])* $name:ident { $( $variant:ident = $word:literal $(| $synonym:literal)? ),+ $(,)? } )+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $( #[doc = concat!("`", $word, "`")] $variant, )+ }
 
         impl $name {
-            /// Every word, in the order in which the reference lists them.
-            pub const ALL: &'static [(&'static str, $name)] = &[$( ($word, $name::$variant), )+];
+            /// Every accepted word, in the order in which the reference lists them.
+            pub const ALL: &'static [(&'static str, $name)] = &[
+                $( ($word, $name::$variant), $( ($synonym, $name::$variant), )? )+
+            ];
 
             /// The word that stands for this value in the configuration.
             pub fn as_str(self) -> &'static str {
@@ -88,8 +90,8 @@ choices! {
         NoEviction = "noeviction",
     }
 
-    /// Whether and how the kernel's OOM score is adjusted.
-    OomScoreAdj { No = "no", Yes = "yes", Relative = "relative", Absolute = "absolute" }
+    /// Whether the kernel's OOM score is adjusted, and whether relative to the one at start.
+    OomScoreAdj { No = "no", Relative = "yes" | "relative", Absolute = "absolute" }
 
     /// What an error in the replication stream or the append-only file does.
     PropagationError { Ignore = "ignore", Panic = "panic", PanicOnReplicas = "panic-on-replicas" }

@@ -1,6 +1,6 @@
 //! The command line: what the program is asked to do, and the configuration lines that its flags amount to.
 
-use super::quote::{quoted, split_words};
+use kara_base::text::{push_quoted, split_args};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ fn option_lines(flags: &[Vec<u8>]) -> Vec<u8> {
     for (index, arg) in flags.iter().enumerate() {
         let name = arg.strip_prefix(b"--").filter(|_| complete);
         let Some(name) = name else {
-            lines.extend_from_slice(&quoted(arg));
+            push_quoted(&mut lines, arg);
             lines.push(b' ');
             complete = true;
             continue;
@@ -74,7 +74,7 @@ fn option_lines(flags: &[Vec<u8>]) -> Vec<u8> {
         }
         lines.extend_from_slice(name);
         lines.push(b' ');
-        let alone = split_words(name).is_some_and(|words| words.len() == 1);
+        let alone = split_args(name).is_ok_and(|words| words.len() == 1);
         let bare_next = flags.get(index + 1).is_none_or(|next| next.starts_with(b"--"));
         if name.eq_ignore_ascii_case(b"save") && bare_next {
             lines.extend_from_slice(b"\"\"");

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::find;
 use super::invocation::Sources;
-use super::quote::split_words;
 use super::table::{Config, Flags};
 use super::value::{Fault, Source};
+use kara_base::text::split_args;
 
 /// How deep `include` may nest: far beyond any sensible file, far below the stack's end.
 const MAX_INCLUDES: usize = 64;
@@ -203,7 +203,7 @@ impl Loader<'_> {
 
     fn line(&mut self, line: &LineRef, depth: usize) -> Result<(), LoadError> {
         let refuse = |reason: Fault| Err(LoadError::at(line, reason));
-        let Some(words) = split_words(&line.text) else {
+        let Ok(words) = split_args(&line.text) else {
             return refuse("Unbalanced quotes in configuration line".into());
         };
         let Some((name, args)) = words.split_first() else { return Ok(()) };
@@ -242,9 +242,9 @@ impl Loader<'_> {
         let multi = directive.flags.contains(Flags::MULTI_ARG);
         // One quoted word of a directive with several is split once more: `save "900 1"`.
         let split = match args {
-            [one] if multi && !one.is_empty() => match split_words(one) {
-                Some(words) => words,
-                None => return Some(Err("Unbalanced quotes in configuration line".into())),
+            [one] if multi && !one.is_empty() => match split_args(one) {
+                Ok(words) => words,
+                Err(_) => return Some(Err("Unbalanced quotes in configuration line".into())),
             },
             _ => args.to_vec(),
         };

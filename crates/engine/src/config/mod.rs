@@ -5,10 +5,8 @@
 mod checks;
 mod choices;
 mod effect;
-mod glob;
 mod invocation;
 mod load;
-mod quote;
 mod rewrite;
 mod shapes;
 mod store;
@@ -23,12 +21,11 @@ pub use choices::*;
 pub use effect::without_effect;
 pub use invocation::{Invocation, Sources, invocation};
 pub use load::{LineRef, LoadError, Loaded, Located, ProcessSurroundings, Surroundings, load, os_text};
-pub use quote::{quoted, split_words};
 pub use rewrite::RewriteError;
 pub use shapes::*;
 pub use store::{ApplyError, Changes, ConfigStore, SetContext, SetError};
 pub use table::{Config, DIRECTIVES, Directive, Flags};
-pub use value::{Fault, Source, memory_bytes};
+pub use value::{Fault, Source};
 
 /// The directive of this name or alias, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Directive> {

@@ -3,12 +3,19 @@
 use bitflags::bitflags;
 
 use super::choices::one_of;
-use super::value::{Any, Fault, Setting, Source, loose_i64, memory_bytes, memory_text, single, strict_i64};
+use super::value::{Any, Fault, Setting, Source, loose_i64, memory_text, quoted, single};
+use kara_base::number::{parse_i64, parse_memory};
+use kara_base::text::needs_quotes;
 
 /// Joins words with single blanks, the shape in which CONFIG GET shows lists.
 fn joined(words: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     let words: Vec<Vec<u8>> = words.into_iter().collect();
     words.join(&b' ')
+}
+
+/// One word of a line, in quotes where it would otherwise be several words or end the line.
+fn word(text: &[u8]) -> Vec<u8> {
+    if needs_quotes(text) { quoted(text) } else { text.to_vec() }
 }
 
 /// A whole number with an optional sign that fits, unlike `loose_i64`, which saturates.
@@ -136,8 +143,8 @@ impl Setting for OutputBufferLimits {
                     ));
                 }
             };
-            let hard_bytes = memory_bytes(hard).ok_or(BAD_NUMBER)?;
-            let soft_bytes = memory_bytes(soft).ok_or(BAD_NUMBER)?;
+            let hard_bytes = parse_memory(hard).ok_or(BAD_NUMBER)?;
+            let soft_bytes = parse_memory(soft).ok_or(BAD_NUMBER)?;
             let soft_seconds = whole(seconds).filter(|s| *s >= 0).ok_or(BAD_NUMBER)?;
             *slot = BufferLimit { hard_bytes, soft_bytes, soft_seconds };
         }
@@ -264,7 +271,7 @@ impl Setting for NotifyFlags {
     }
 
     fn lines(&self, _: &Any) -> Vec<Vec<u8>> {
-        vec![super::quote::quoted(&self.show())]
+        vec![quoted(&self.show())]
     }
 }
 
@@ -377,7 +384,7 @@ impl Setting for BindAddresses {
     }
 
     fn lines(&self, _: &Any) -> Vec<Vec<u8>> {
-        if self.0.is_empty() { vec![b"\"\"".to_vec()] } else { vec![self.show()] }
+        if self.0.is_empty() { vec![b"\"\"".to_vec()] } else { vec![joined(self.0.iter().map(|a| word(a)))] }
     }
 }
 
@@ -468,14 +475,14 @@ impl Setting for ClientsMemory {
         let arg = single(args)?;
         *self = match arg.split_last() {
             Some((b'%', share)) => {
-                let share = strict_i64(share).filter(|share| *share >= 0).ok_or(BAD)?;
+                let share = parse_i64(share).filter(|share| *share >= 0).ok_or(BAD)?;
                 match u8::try_from(share) {
                     Ok(0) => Self::Bytes(0),
                     Ok(share @ 1..=100) => Self::Percent(share),
                     _ => return Err(Fault::Borrowed("percentage argument must be less or equal to 100")),
                 }
             }
-            _ => Self::Bytes(memory_bytes(arg).filter(|b| i64::try_from(*b).is_ok()).ok_or(BAD)?),
+            _ => Self::Bytes(parse_memory(arg).filter(|b| i64::try_from(*b).is_ok()).ok_or(BAD)?),
         };
         Ok(())
     }
@@ -555,6 +562,7 @@ impl Setting for ReplicaOf {
     }
 
     fn lines(&self, _: &Any) -> Vec<Vec<u8>> {
-        if self.0.is_none() { Vec::new() } else { vec![self.show()] }
+        let line = |(host, port): &(Vec<u8>, u16)| joined([word(host), port.to_string().into_bytes()]);
+        self.0.iter().map(line).collect()
     }
 }

@@ -9,10 +9,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::find;
-use super::glob;
 use super::load::Loaded;
 use super::table::{Config, DIRECTIVES, Directive, Flags};
 use super::value::Source;
+use kara_base::glob;
 
 /// The configuration in force.
 pub struct ConfigStore {
@@ -188,7 +188,7 @@ impl ConfigStore {
             }
             for directive in DIRECTIVES.iter().filter(|d| !d.flags.contains(Flags::HIDDEN)) {
                 for name in [Some(directive.name), directive.alias].into_iter().flatten() {
-                    if glob::matches(pattern, name.as_bytes(), glob::Case::Ignore) {
+                    if glob::matches(pattern, name.as_bytes(), glob::Case::Insensitive) {
                         add(name.as_bytes(), directive);
                     }
                 }
@@ -209,8 +209,8 @@ impl ConfigStore {
         let _turn = self.file.lock();
         let old = self.current.load_full();
         let mut new = Config::clone(&old);
-        for (directive, (_, value)) in directives.iter().zip(pairs) {
-            assign_at_runtime(directive, &mut new, value)?;
+        for (directive, (name, value)) in directives.iter().zip(pairs) {
+            assign_at_runtime(directive, name, &mut new, value)?;
         }
         let mut changes = Changes::default();
         for directive in directives {
@@ -268,14 +268,19 @@ fn permitted(pairs: &[(&[u8], &[u8])], context: SetContext) -> Result<Vec<&'stat
     Ok(directives)
 }
 
-fn assign_at_runtime(directive: &Directive, config: &mut Config, value: &[u8]) -> Result<(), SetError> {
+fn assign_at_runtime(
+    directive: &Directive,
+    name: &[u8],
+    config: &mut Config,
+    value: &[u8],
+) -> Result<(), SetError> {
     let words: Vec<&[u8]> = if directive.flags.contains(Flags::MULTI_ARG) {
         if value.is_empty() { Vec::new() } else { value.split(|byte| *byte == b' ').collect() }
     } else {
         vec![value]
     };
     (directive.assign)(config, &words, Source::Runtime)
-        .map_err(|reason| SetError::failed(directive.name.as_bytes(), reason))
+        .map_err(|reason| SetError::failed(&name.to_ascii_lowercase(), reason))
 }
 
 /// The files that a shell pattern names, sorted; a part that can't be listed matches nothing.
@@ -301,7 +306,7 @@ pub(super) fn matching_files(pattern: &Path) -> Vec<PathBuf> {
                 let name = entry.file_name();
                 // As in a shell: hidden files only by an explicit dot.
                 let hidden = name.as_bytes().starts_with(b".") && !part.starts_with(b".");
-                if !hidden && glob::matches(part, name.as_bytes(), glob::Case::Exact) {
+                if !hidden && glob::matches(part, name.as_bytes(), glob::Case::Sensitive) {
                     next.push(base.join(&name));
                 }
             }

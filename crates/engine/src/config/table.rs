@@ -32,13 +32,16 @@ bitflags! {
     }
 }
 
+/// Reads the words after a directive's name into its field.
+type Assign = fn(&mut Config, &[&[u8]], Source) -> Result<(), Fault>;
+
 /// One row of the registry.
 pub struct Directive {
     pub name: &'static str,
     /// The older name, which does the same.
     pub alias: Option<&'static str>,
     pub flags: Flags,
-    pub(super) assign: fn(&mut Config, &[&[u8]], Source) -> Result<(), Fault>,
+    pub(super) assign: Assign,
     pub(super) show: fn(&Config) -> Vec<u8>,
     pub(super) lines: fn(&Config) -> Vec<Vec<u8>>,
     pub(super) same: fn(&Config, &Config) -> bool,

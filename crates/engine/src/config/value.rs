@@ -4,7 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::quote::quoted;
+use kara_base::number::{parse_i64, parse_memory};
+use kara_base::text::push_quoted;
 
 /// Why a value was refused: the text after "... - " in CONFIG SET's error, and the last line of a fatal
 /// configuration error.
@@ -119,12 +120,12 @@ impl NumberRule {
     fn read(&self, arg: &[u8]) -> Result<i128, Fault> {
         let value = match self.unit {
             Unit::Plain => i128::from(
-                strict_i64(arg).ok_or(Fault::Borrowed("argument couldn't be parsed into an integer"))?,
+                parse_i64(arg).ok_or(Fault::Borrowed("argument couldn't be parsed into an integer"))?,
             ),
             // A directive with a negative limit takes plain negative numbers beside memory sizes.
-            Unit::Memory => match memory_bytes(arg) {
+            Unit::Memory => match parse_memory(arg) {
                 Some(bytes) => i128::from(bytes),
-                None if self.min < 0 => strict_i64(arg)
+                None if self.min < 0 => parse_i64(arg)
                     .map(i128::from)
                     .ok_or(Fault::Borrowed("argument must be a memory value"))?,
                 None => return Err(Fault::Borrowed("argument must be a memory value")),
@@ -204,29 +205,6 @@ impl Setting for Vec<u8> {
     }
 }
 
-/// A whole number in the one spelling that prints back the same: no plus sign, no leading zeros, no "-0".
-pub(super) fn strict_i64(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text.split_first() {
-        Some((b'-', rest)) => (true, rest),
-        _ => (false, text),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] => {}
-        _ => return None,
-    }
-    let mut value: i64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        let digit = i64::from(digit - b'0');
-        value = value.checked_mul(10)?;
-        value = if negative { value.checked_sub(digit)? } else { value.checked_add(digit)? };
-    }
-    Some(value)
-}
-
 /// A number the way C's `strtoll` takes it when nothing may follow: blanks and a sign before the digits, leading
 /// zeros, no digits at all meaning 0, and saturation instead of overflow.
 pub(super) fn loose_i64(text: &[u8]) -> Option<i64> {
@@ -251,29 +229,11 @@ pub(super) fn loose_i64(text: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// Bytes from "512", "1k" (1,000), "1kb" (1,024), "1m", "1mb", "1g", "1gb", any case. No digits mean 0; the
-/// product wraps at 2^64, as the reference's does.
-pub fn memory_bytes(text: &[u8]) -> Option<u64> {
-    let split = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    if digits.len() > 20 {
-        return None;
-    }
-    let mut value: u64 = 0;
-    for &digit in digits {
-        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-    }
-    let factor: u64 = match unit.to_ascii_lowercase().as_slice() {
-        b"" | b"b" => 1,
-        b"k" => 1_000,
-        b"kb" => 1 << 10,
-        b"m" => 1_000_000,
-        b"mb" => 1 << 20,
-        b"g" => 1_000_000_000,
-        b"gb" => 1 << 30,
-        _ => return None,
-    };
-    Some(value.wrapping_mul(factor))
+/// `text` in double quotes, as a line of the file holds it.
+pub(super) fn quoted(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    push_quoted(&mut out, text);
+    out
 }
 
 /// Bytes in the largest binary unit that divides them, as CONFIG REWRITE writes them.
@@ -291,45 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strict_numbers() {
-        for (text, want) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-0", None),
-            ("007", None),
-            ("+1", None),
-            ("1 ", None),
-            ("", None),
-            ("-", None),
-            ("1.5", None),
-        ] {
-            assert_eq!(strict_i64(text.as_bytes()), want, "{text}");
-        }
-    }
-
-    #[test]
     fn memory_sizes() {
-        for (text, want) in [
-            ("", Some(0)),
-            ("gb", Some(0)),
-            ("007", Some(7)),
-            ("1G", Some(1_000_000_000)),
-            ("1KB", Some(1024)),
-            ("1b", Some(1)),
-            ("18446744073709551615", Some(u64::MAX)),
-            ("18446744073709551616", None),
-            ("9223372036854775807gb", Some(18_446_744_072_635_809_792)),
-            ("-1", None),
-            ("+1", None),
-            ("0x10", None),
-            ("1%", None),
-            ("1gbb", None),
-        ] {
-            assert_eq!(memory_bytes(text.as_bytes()), want, "{text}");
-        }
         for (bytes, want) in [
             (0, "0"),
             (4096, "4kb"),
