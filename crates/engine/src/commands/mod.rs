@@ -1,7 +1,9 @@
 //! The commands, a file (or folder) per family. Each file holds its specs, handlers, tests and `COMMANDS` slice.
 
 pub mod connection;
+pub mod geo;
 pub mod string;
+pub mod zset;
 
 use crate::spec::Spec;
 
@@ -17,4 +19,4 @@ pub(crate) mod prelude {
 }
 
 /// All families; the registry is built from these.
-pub const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+pub const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, geo::COMMANDS, string::COMMANDS, zset::COMMANDS];

@@ -1,0 +1,270 @@
+//! Positions in sorted sets, whose scores are geohashes of 52 bits: adding, positions, distances. The searches are in
+//! `search`, the arithmetic in `kara_encoding::geohash`.
+
+mod search;
+
+use super::prelude::*;
+use super::zset::{KEY, ONE_READ};
+use kara_encoding::geohash::{self, Point};
+use kara_keyspace::value::zset::{AddFlags, ZSet};
+use kara_resp::Writer;
+
+/// The family's commands.
+pub const COMMANDS: &[Spec] = &[
+    GEOADD,
+    GEODIST,
+    GEOHASH,
+    GEOPOS,
+    search::GEORADIUS,
+    search::GEORADIUSBYMEMBER,
+    search::GEORADIUSBYMEMBER_RO,
+    search::GEORADIUS_RO,
+    search::GEOSEARCH,
+    search::GEOSEARCHSTORE,
+];
+
+const UNITS: &[Arg] = &[
+    Arg { name: "m", kind: ArgKind::PureToken, token: Some("M"), ..Arg::NEW },
+    Arg { name: "km", kind: ArgKind::PureToken, token: Some("KM"), ..Arg::NEW },
+    Arg { name: "ft", kind: ArgKind::PureToken, token: Some("FT"), ..Arg::NEW },
+    Arg { name: "mi", kind: ArgKind::PureToken, token: Some("MI"), ..Arg::NEW },
+];
+
+/// Metres in a unit of length.
+fn parse_unit_m(text: &[u8]) -> Result<f64, CommandError> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"m" => Ok(1.0),
+        b"km" => Ok(1000.0),
+        b"ft" => Ok(0.3048),
+        b"mi" => Ok(1609.34),
+        _ => Err(CommandError::text("ERR unsupported unit provided. please use M, KM, FT, MI")),
+    }
+}
+
+/// A position on the map from longitude and latitude.
+fn parse_point(lon: &[u8], lat: &[u8]) -> Result<Point, CommandError> {
+    let point = Point { lon: parse_float(lon)?, lat: parse_float(lat)? };
+    if !point.is_valid() {
+        return Err(CommandError::owned(format!(
+            "ERR invalid longitude,latitude pair {:.6},{:.6}",
+            point.lon, point.lat
+        )));
+    }
+    Ok(point)
+}
+
+/// The position that a member's score stands for.
+fn position(score: f64) -> Point {
+    geohash::decode(score as u64)
+}
+
+/// A distance with four digits after the point.
+fn reply_distance(reply: &mut Writer, distance: f64) {
+    let scaled = (distance * 10_000.0).round_ties_even();
+    if scaled.abs() < 9e15 {
+        let scaled = scaled as i64;
+        let sign = if scaled < 0 { "-" } else { "" };
+        let scaled = scaled.unsigned_abs();
+        reply.bulk(format!("{sign}{}.{:04}", scaled / 10_000, scaled % 10_000).as_bytes());
+    } else {
+        reply.bulk(format!("{distance:.4}").as_bytes());
+    }
+}
+
+/// Longitude and latitude with up to 17 digits after the point.
+fn reply_point(reply: &mut Writer, point: Point) {
+    reply.array(2);
+    for degrees in [point.lon, point.lat] {
+        let text = format!("{degrees:.17}");
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        if reply.is_resp3() {
+            reply.raw(format!(",{text}\r\n").as_bytes());
+        } else {
+            reply.bulk(text.as_bytes());
+        }
+    }
+}
+
+pub(super) const GEOADD: Spec = Spec {
+    name: "geoadd",
+    arity: Arity::AtLeast(5),
+    flags: Flags::DENYOOM.union(Flags::WRITE),
+    acl: Acl::GEO,
+    group: Group::Geo,
+    since: "3.2.0",
+    summary: "Adds members with their positions to a sorted set, or moves them.",
+    complexity: "O(log N) for each member, N being the size of the set.",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+    }],
+    args: &[
+        KEY,
+        Arg {
+            name: "condition",
+            kind: ArgKind::Oneof,
+            since: "6.2.0",
+            optional: true,
+            args: &[
+                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
+                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
+            ],
+            ..Arg::NEW
+        },
+        Arg {
+            name: "change",
+            kind: ArgKind::PureToken,
+            token: Some("CH"),
+            since: "6.2.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "data",
+            kind: ArgKind::Block,
+            multiple: true,
+            args: &[
+                Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
+                Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
+                Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
+            ],
+            ..Arg::NEW
+        },
+    ],
+    handler: Some(geoadd),
+    ..Spec::NEW
+};
+
+fn geoadd(cx: &mut Cx) -> Outcome {
+    let (mut flags, mut count_changed) = (AddFlags::default(), false);
+    let mut first = 2;
+    while let Some(word) = cx.args.get(first) {
+        if word.eq_ignore_ascii_case(b"nx") {
+            flags.nx = true;
+        } else if word.eq_ignore_ascii_case(b"xx") {
+            flags.xx = true;
+        } else if word.eq_ignore_ascii_case(b"ch") {
+            count_changed = true;
+        } else {
+            break;
+        }
+        first += 1;
+    }
+    let triples = cx.args.get(first..).unwrap_or_default();
+    if triples.is_empty() || triples.len() % 3 != 0 || flags.nx && flags.xx {
+        return Err(CommandError::Syntax);
+    }
+    let mut scores = Vec::with_capacity(triples.len() / 3);
+    for triple in triples.chunks_exact(3) {
+        scores.push(geohash::encode(parse_point(triple[0], triple[1])?).to_string());
+    }
+    let pairs: Vec<&[u8]> = scores
+        .iter()
+        .zip(triples.chunks_exact(3))
+        .flat_map(|(score, triple)| [score.as_bytes(), triple[2]])
+        .collect();
+    let effect = super::zset::add(cx, &pairs, flags, count_changed)?;
+    if !effect.changed() {
+        return Ok(effect);
+    }
+    Ok(Effect::rewrite(cx.journal_on(), || {
+        let options = cx.args.get(2..first).unwrap_or_default();
+        options
+            .iter()
+            .chain(&pairs)
+            .fold(OwnedCommand::new("ZADD").arg(cx.arg(1)), |command, arg| command.arg(arg))
+    }))
+}
+
+pub(super) const GEOPOS: Spec = Spec {
+    name: "geopos",
+    arity: Arity::AtLeast(2),
+    flags: Flags::READONLY,
+    acl: Acl::GEO,
+    group: Group::Geo,
+    since: "3.2.0",
+    summary: "Gives the positions of members.",
+    complexity: "O(1) for each member.",
+    key_specs: ONE_READ,
+    args: &[KEY, Arg { name: "member", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW }],
+    handler: Some(geopos),
+    ..Spec::NEW
+};
+
+fn geopos(cx: &mut Cx) -> Outcome {
+    let members = cx.args.get(2..).unwrap_or_default();
+    let set = cx.keys.read_as::<ZSet>(cx.arg(1))?;
+    cx.reply.array(members.len());
+    for member in members {
+        match set.and_then(|set| set.score(member)) {
+            Some(score) => reply_point(cx.reply, position(score)),
+            None => cx.reply.null_array(),
+        }
+    }
+    Ok(Effect::None)
+}
+
+pub(super) const GEOHASH: Spec = Spec {
+    name: "geohash",
+    arity: Arity::AtLeast(2),
+    flags: Flags::READONLY,
+    acl: Acl::GEO,
+    group: Group::Geo,
+    since: "3.2.0",
+    summary: "Gives the positions of members as standard geohash strings.",
+    complexity: "O(1) for each member.",
+    key_specs: ONE_READ,
+    args: &[KEY, Arg { name: "member", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW }],
+    handler: Some(geohash),
+    ..Spec::NEW
+};
+
+fn geohash(cx: &mut Cx) -> Outcome {
+    let members = cx.args.get(2..).unwrap_or_default();
+    let set = cx.keys.read_as::<ZSet>(cx.arg(1))?;
+    cx.reply.array(members.len());
+    for member in members {
+        match set.and_then(|set| set.score(member)) {
+            Some(score) => cx.reply.bulk(&geohash::geohash_string(score as u64)),
+            None => cx.reply.null(),
+        }
+    }
+    Ok(Effect::None)
+}
+
+pub(super) const GEODIST: Spec = Spec {
+    name: "geodist",
+    arity: Arity::AtLeast(4),
+    flags: Flags::READONLY,
+    acl: Acl::GEO,
+    group: Group::Geo,
+    since: "3.2.0",
+    summary: "Gives the distance between two members.",
+    complexity: "O(1)",
+    key_specs: ONE_READ,
+    args: &[
+        KEY,
+        Arg { name: "member1", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "member2", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "unit", kind: ArgKind::Oneof, optional: true, args: UNITS, ..Arg::NEW },
+    ],
+    handler: Some(geodist),
+    ..Spec::NEW
+};
+
+fn geodist(cx: &mut Cx) -> Outcome {
+    let unit_m = match cx.args.len() {
+        0..=4 => 1.0,
+        5 => parse_unit_m(cx.arg(4))?,
+        _ => return Err(CommandError::Syntax),
+    };
+    let set = cx.keys.read_as::<ZSet>(cx.arg(1))?;
+    let point = |member: &[u8]| set.and_then(|set| set.score(member)).map(position);
+    match (point(cx.args[2]), point(cx.args[3])) {
+        (Some(a), Some(b)) => reply_distance(cx.reply, geohash::distance_m(a, b) / unit_m),
+        _ => cx.reply.null(),
+    }
+    Ok(Effect::None)
+}
