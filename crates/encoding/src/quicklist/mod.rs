@@ -170,6 +170,12 @@ impl Quicklist {
         let Some((at, offset)) = self.seq.seek(index) else { return false };
         let shape = self.shape();
         let large = shape.is_large(text.len());
+        if self.seq.get(at).is_plain() && !large {
+            // The small element may find room in the node behind.
+            self.insert_at_edge(at, text, true);
+            self.delete_range(index, 1);
+            return true;
+        }
         if self.seq.get(at).is_plain() {
             self.seq.edit(at, |node| *node = Node::of(text, shape));
             self.settle(Some(at));

@@ -205,3 +205,15 @@ fn loaded_nodes_stay_as_they_are() {
     let list = list.into_listpack(Fill::new(-2), 2).ok().expect("one small node");
     assert_eq!(list.len(), 2);
 }
+
+#[test]
+fn a_small_element_in_a_large_ones_place_joins_the_node_behind() {
+    let mut list = Quicklist::new(Fill::new(-2), 0);
+    list.push(End::Back, b"front");
+    list.push(End::Back, &[b'x'; 9000]);
+    list.push(End::Back, b"behind");
+    assert_eq!(list.nodes(), 3);
+    assert!(list.replace(1, b"small"));
+    assert_eq!(list.nodes(), 2);
+    assert_eq!(collect(&list, 0, End::Back), [&b"front"[..], b"small", b"behind"]);
+}
