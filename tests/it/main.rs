@@ -1,4 +1,13 @@
 //! Black-box tests: every one starts its own server and talks to it over TCP.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod gaps;
+#[cfg(test)]
+mod golden;

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod differential;
+pub mod golden;
 pub mod reply;
 pub mod server;
 

@@ -40,6 +40,14 @@ impl Server {
         Self::start_program(&reference_program(), arguments)
     }
 
+    /// This project's server with a configuration file in front of the usual arguments.
+    ///
+    /// # Panics
+    /// Where it doesn't come up.
+    pub fn start_with_file(file: &Path) -> Self {
+        Self::start(&[&file.to_string_lossy()])
+    }
+
     /// Any server that takes Valkey's arguments.
     ///
     /// # Panics
@@ -186,6 +194,12 @@ fn spawn(program: &Path, arguments: &[String], port: u16, folder: &Path) -> Chil
     } else {
         Command::new(program)
     };
+    // A file's name comes before the names that it and the command line set.
+    let (file, arguments) = match arguments.split_first() {
+        Some((file, rest)) if !file.starts_with("--") => (Some(file), rest),
+        _ => (None, arguments),
+    };
+    command.args(file);
     let own = |name: &str| arguments.iter().any(|argument| argument == name);
     command.arg("--port").arg(port.to_string()).arg("--dir").arg(folder);
     for (name, value) in [("--bind", "127.0.0.1"), ("--save", ""), ("--enable-debug-command", "yes")] {

@@ -1,9 +1,13 @@
 //! One command each for checks, tests, benches and reference peers: `cargo xtask` lists them.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod peers;
 mod process;
+mod suite;
+mod test;
+mod tidy;
 
 use process::Outcome;
 use std::process::ExitCode;
@@ -12,12 +16,30 @@ use std::process::ExitCode;
 type Command = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
 const COMMANDS: &[Command] = &[
+    ("test", "[NEXTEST ARGUMENTS]: sets up what tests need, builds once, runs every test", test::run),
+    (
+        "tidy",
+        "checks layers, file sizes, unsafe code, unfinished marks, module headers, links in documents",
+        tidy::run,
+    ),
     ("peers", "installs the reference servers and client libraries into .peers/", peers::run),
     (
         "differential",
         "[--family a,b] [--commands N] [--seconds S] [--seed N]: random commands, our replies against Valkey's",
         build::differential,
     ),
+    (
+        "suite",
+        "--tree CHECKOUT [--unit U].. [--io-threads N] [--logs DIR] [--json FILE]: Valkey's Tcl suite on our programs",
+        suite::run,
+    ),
+    (
+        "bench",
+        "[--tests a,b] [--pipeline 1,16] [--rounds N] [--io-threads N] [--json FILE]: side by side with Valkey",
+        bench::run,
+    ),
+    ("golden", "writes tests/golden/ anew from the reference", test::golden),
+    ("gaps", "writes the README's list of gaps", test::gaps),
 ];
 
 fn main() -> ExitCode {

@@ -1,3 +1,5 @@
+//! Listpacks against a list of values.
+
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Stream blocks against an ordered map of entries.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! Entries: every kind through its whole life.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The table against a map: growth, splits, removal, cursors.
+
 use super::*;
 use std::collections::HashSet;
 

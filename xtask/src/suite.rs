@@ -1,0 +1,314 @@
+//! `cargo xtask suite`: Valkey's own Tcl test suite on our programs.
+//!
+//! Needs a checkout of Valkey's sources (only `tests/`, `utils/` and `runtest` are used, nothing is compiled) and
+//! `tclsh` 8.6. Every unit runs by itself on a copy of the tree, so that a crash in one can't hide the others.
+//! `tests/valkey-suite-baseline.json` says how many tests of each unit the reference passes here, and
+//! `tests/valkey-suite-exceptions.toml` which ones we fail and why.
+
+use crate::process::{Outcome, link};
+use kara_tests::{peers, root};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const FOLDERS: &[&str] = &["unit", "unit/type", "unit/cluster", "integration"];
+const PROGRAMS: &[&str] = &["server", "cli", "benchmark", "check-rdb", "check-aof", "sentinel"];
+const COPIED: &[&str] = &["runtest", "runtest-sentinel", "runtest-cluster", "valkey.conf", "sentinel.conf"];
+
+struct Options {
+    tree: PathBuf,
+    /// Where `valkey-server` and the others are.
+    programs: PathBuf,
+    units: Vec<String>,
+    logs: Option<PathBuf>,
+    json: Option<PathBuf>,
+    timeout_s: u64,
+    base_port: u16,
+    extra: Vec<String>,
+}
+
+/// What one unit's output says.
+#[derive(Default)]
+struct Result {
+    passed: Vec<String>,
+    failed: Vec<String>,
+    skipped: usize,
+    seconds: u64,
+    ended: String,
+}
+
+/// Runs the units and sums up; fails where a test fails that is no exception, or fewer pass than the baseline says.
+pub fn run(arguments: &[String]) -> Outcome {
+    let options = parse(arguments)?;
+    let baseline = fs::read_to_string(root().join("tests/valkey-suite-baseline.json")).map_err(text)?;
+    let baseline: BTreeMap<String, usize> = serde_json::from_str(&baseline).map_err(text)?;
+    let exceptions = exceptions()?;
+    let copy = lay_out(&options)?;
+    let mut report = serde_json::Map::new();
+    let (mut passed, mut expected, mut faulty) = (0, 0, Vec::new());
+    for unit in units(&options)? {
+        let (result, output) = run_unit(&copy, &unit, &options)?;
+        if let Some(folder) = &options.logs {
+            fs::create_dir_all(folder).map_err(text)?;
+            fs::write(folder.join(unit.replace('/', "-") + ".log"), output).map_err(text)?;
+        }
+        let excused =
+            |name: &String| exceptions.iter().any(|(u, test)| *u == unit && name.starts_with(test.as_str()));
+        let excusable = exceptions.iter().filter(|(u, _)| *u == unit).count();
+        let wanted = baseline.get(&unit).copied().unwrap_or(0);
+        let unexpected: Vec<&String> = result.failed.iter().filter(|name| !excused(name)).collect();
+        let enough = result.passed.len() + excusable >= wanted;
+        println!(
+            "{unit}: {} of {wanted} passed, {} failed, {} skipped, {} s, {}",
+            result.passed.len(),
+            result.failed.len(),
+            result.skipped,
+            result.seconds,
+            result.ended
+        );
+        for name in &result.failed {
+            println!("    {}: {}", if excused(name) { "exception" } else { "failed" }, clip(name));
+        }
+        if !unexpected.is_empty() || !enough {
+            faulty.push(unit.clone());
+        }
+        passed += result.passed.len();
+        expected += wanted;
+        let row = json!({"ok": result.passed, "err": result.failed, "skip": result.skipped,
+                         "seconds": result.seconds, "ended": result.ended});
+        report.insert(unit, row);
+        // Written after every unit: a run that is stopped leaves what it had.
+        if let Some(file) = &options.json {
+            fs::write(file, format!("{:#}", Value::Object(report.clone()))).map_err(text)?;
+        }
+    }
+    let _ = fs::remove_dir_all(&copy);
+    println!("total: {passed} of {expected} passed");
+    if faulty.is_empty() { Ok(()) } else { Err(format!("not as the reference: {}", faulty.join(" "))) }
+}
+
+fn parse(arguments: &[String]) -> Outcome<Options> {
+    let mut options = Options {
+        tree: PathBuf::new(),
+        programs: PathBuf::new(),
+        units: Vec::new(),
+        logs: None,
+        json: None,
+        timeout_s: 600,
+        base_port: 21_111,
+        extra: Vec::new(),
+    };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().cloned().ok_or_else(|| format!("{word} wants a value"));
+        match word.as_str() {
+            "--tree" => options.tree = value()?.into(),
+            "--bin" => options.programs = value()?.into(),
+            "--unit" => options.units.push(value()?),
+            "--logs" => options.logs = Some(value()?.into()),
+            "--json" => options.json = Some(value()?.into()),
+            "--timeout" => options.timeout_s = value()?.parse().map_err(text)?,
+            "--base-port" => options.base_port = value()?.parse().map_err(text)?,
+            "--io-threads" => options.extra.extend(["--io-threads".into(), value()?]),
+            "--" => options.extra.extend(words.by_ref().cloned()),
+            _ => return Err(format!("unknown option {word}")),
+        }
+    }
+    if !options.tree.join("tests/test_helper.tcl").exists() {
+        return Err("--tree CHECKOUT: a checkout of Valkey's sources".into());
+    }
+    if options.programs.as_os_str().is_empty() {
+        crate::peers::run(&[])?;
+        options.programs = crate::build::kara("fast")?;
+    }
+    Ok(options)
+}
+
+fn units(options: &Options) -> Outcome<Vec<String>> {
+    let mut all = Vec::new();
+    for folder in FOLDERS {
+        for entry in fs::read_dir(options.tree.join("tests").join(folder)).map_err(text)?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "tcl") {
+                all.push(format!("{folder}/{}", path.file_stem().unwrap_or_default().to_string_lossy()));
+            }
+        }
+    }
+    all.sort();
+    let wanted = |unit: &String| {
+        let named =
+            |name: &String| unit == name || unit.starts_with(&format!("{}/", name.trim_end_matches('/')));
+        options.units.is_empty() || options.units.iter().any(named)
+    };
+    all.retain(wanted);
+    if all.is_empty() { Err("no such unit".into()) } else { Ok(all) }
+}
+
+/// A copy of the tree with links to our programs where the suite looks for them. The clients that the suite uses
+/// as tools are the reference's, so that a fault is the server's; their own units test ours.
+fn lay_out(options: &Options) -> Outcome<PathBuf> {
+    let copy = std::env::temp_dir().join(format!("kara-suite-{}", std::process::id()));
+    fs::create_dir_all(copy.join("src")).map_err(text)?;
+    for folder in ["tests", "utils"] {
+        copy_folder(&options.tree.join(folder), &copy.join(folder))?;
+    }
+    for file in COPIED {
+        let _ = fs::copy(options.tree.join(file), copy.join(file));
+    }
+    for program in PROGRAMS {
+        let own = options.programs.join(format!("valkey-{program}"));
+        let peer = match *program {
+            "cli" => peers().join("bin/valkey-cli"),
+            "benchmark" => peers().join("bin/redis-benchmark"),
+            _ => own.clone(),
+        };
+        // Links may be relative to their folder: the suite starts what they lead to by its own name.
+        let target = if peer.exists() { peer } else { own };
+        let target = std::path::absolute(&target).map_err(text)?;
+        link(&target, &copy.join(format!("src/valkey-{program}")))?;
+        link(&target, &copy.join(format!("src/redis-{program}")))?;
+    }
+    for folder in ["tests/tmp", "tests/sentinel/tmp", "tests/cluster/tmp"] {
+        fs::create_dir_all(copy.join(folder)).map_err(text)?;
+    }
+    Ok(copy)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Outcome {
+    fs::create_dir_all(to).map_err(text)?;
+    for entry in fs::read_dir(from).map_err(text)?.flatten() {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(text)?;
+        if kind.is_dir() && entry.file_name() != "tmp" {
+            copy_folder(&path, &target)?;
+        } else if kind.is_symlink() {
+            link(&fs::read_link(&path).map_err(text)?, &target)?;
+        } else if kind.is_file() {
+            fs::copy(&path, &target).map_err(text)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_unit(copy: &Path, unit: &str, options: &Options) -> Outcome<(Result, String)> {
+    let started = Instant::now();
+    let output = copy.join("output");
+    let file = File::create(&output).map_err(text)?;
+    let errors = file.try_clone().map_err(text)?;
+    let mut child = Command::new("./runtest")
+        .args(["--single", unit, "--clients", "1", "--dump-logs", "--portcount", "2000"])
+        .args(["--timeout", &options.timeout_s.to_string(), "--baseport", &options.base_port.to_string()])
+        .args(&options.extra)
+        .current_dir(copy)
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .map_err(|fault| format!("runtest: {fault}"))?;
+    let ended = wait(&mut child, Duration::from_secs(options.timeout_s + 30))?;
+    let said = String::from_utf8_lossy(&fs::read(&output).map_err(text)?).into_owned();
+    let mut result = read(&said);
+    result.seconds = started.elapsed().as_secs();
+    result.ended = ended;
+    Ok((result, said))
+}
+
+/// Waits for the suite's own timeout and a little longer, then ends its process group: the servers that it started.
+fn wait(child: &mut Child, limit: Duration) -> Outcome<String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().map_err(text)? {
+            return Ok(status.to_string());
+        }
+        if Instant::now() > deadline {
+            let group = format!("-{}", child.id());
+            crate::process::run_quietly(Command::new("kill").args(["-KILL", "--", &group]))?;
+            child.wait().map_err(text)?;
+            return Ok(format!("killed after {} s", limit.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// `[ok]: name (12 ms)`, `[err]: ...`, `[exception]: ...`, `[skip]: ...` between colour codes.
+fn read(output: &str) -> Result {
+    let mut result = Result::default();
+    for line in output.lines() {
+        let line = without_colours(line);
+        let Some((kind, name)) = line.trim().strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+            continue;
+        };
+        let name = name.trim_start_matches(':').trim();
+        let name = match name.rsplit_once(" (") {
+            Some((name, time)) if time.ends_with(" ms)") => name,
+            _ => name,
+        };
+        match kind {
+            "ok" => result.passed.push(name.into()),
+            "err" | "exception" | "timeout" => result.failed.push(name.into()),
+            "skip" | "ignore" => result.skipped += 1,
+            _ => {}
+        }
+    }
+    result
+}
+
+fn without_colours(line: &str) -> String {
+    let mut plain = String::new();
+    let mut parts = line.split("\x1b[");
+    plain.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    plain
+}
+
+/// Unit and the beginning of the test's name, of each exception; every one must have its reason.
+fn exceptions() -> Outcome<Vec<(String, String)>> {
+    let file = root().join("tests/valkey-suite-exceptions.toml");
+    let table: toml::Table = fs::read_to_string(&file).map_err(text)?.parse().map_err(text)?;
+    let rows = table.get("exception").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    let read = |row: &toml::Value| {
+        let field = |name: &str| {
+            let value = row.get(name).and_then(toml::Value::as_str).filter(|value| !value.is_empty());
+            value
+                .map(str::to_string)
+                .ok_or_else(|| format!("{}: an exception without {name}", file.display()))
+        };
+        field("reason")?;
+        Ok((field("unit")?, field("test")?))
+    };
+    rows.iter().map(read).collect()
+}
+
+fn clip(name: &str) -> String {
+    name.chars().take(200).collect()
+}
+
+fn text(fault: impl std::fmt::Display) -> String {
+    fault.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suite_s_output_is_read() {
+        let said = "\x1b[32m[ok]: SET and GET (12 ms)\x1b[0m\n[err]: LPOS (in tests) in a.tcl\nnoise [ok]\n[skip]: x\n";
+        let result = read(&format!("{said}\x1b[31m[exception]: Executing test client: boom.\x1b[0m\n"));
+        assert_eq!(result.passed, ["SET and GET"]);
+        assert_eq!(result.failed, ["LPOS (in tests) in a.tcl", "Executing test client: boom."]);
+        assert_eq!(result.skipped, 1);
+    }
+
+    #[test]
+    fn every_exception_has_its_reason() {
+        assert!(exceptions().is_ok());
+    }
+}
