@@ -19,7 +19,7 @@ use kara_base::rng::Rng;
 
 use crate::entry::Entry;
 use segment::{
-    LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, buckets_for, entry_of, entry_of_mut,
+    LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, WINDOW, buckets_for, entry_of, entry_of_mut,
     matches, tag_at, tag_of,
 };
 
@@ -165,7 +165,7 @@ impl Table {
         let Some(segment) = self.segment(hash) else { return };
         let tag = tag_at(hash, segment.depth());
         let home = segment.home(tag);
-        for bucket in [home, home + 1] {
+        for bucket in home..home + WINDOW {
             let line = segment.bucket(bucket);
             let hits = matches(line, tag);
             if hits != 0 {
@@ -455,7 +455,7 @@ impl Table {
         let home = segment.home(tag);
         // Bits of the position below the tag: left over from before a merge.
         let inside_tag = (from << depth) << 16 != 0;
-        for bucket in [home, home + 1] {
+        for bucket in home..home + WINDOW {
             for slot in segment.bucket(bucket).iter().filter(|slot| !slot.is_null()) {
                 let slot_tag = tag_of(*slot);
                 if slot_tag < tag || segment.home(slot_tag) != home {

@@ -2,8 +2,8 @@
 //!
 //! A slot is an entry's pointer with 16 bits of the key's hash (the tag) in its upper bits; null is empty. The tag alone
 //! tells the slot's home bucket, `tag * homes / 65536`, so buckets are in hash order and a segment can be laid out anew
-//! without looking at a key. An entry lies in its home bucket or the next one (the last bucket is nobody's home), and in
-//! the next one only if the home is full: a lookup that finds a gap is done.
+//! without looking at a key. An entry lies in its home bucket or one of the two behind it (the last two buckets are
+//! nobody's home), and only where all buckets before that are full: a lookup that finds a gap is done.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
@@ -19,9 +19,12 @@ const MAX_BYTES: usize = 8192;
 /// Buckets of the smallest and of the largest segment.
 pub(super) const MIN_BUCKETS: usize = MIN_BYTES / LINE - 1;
 pub(super) const MAX_BUCKETS: usize = MAX_BYTES / LINE - 1;
-/// How far from its home an insertion looks for a gap that it can shift this way. Longer chains would fill segments
-/// by one more percent only.
-const REACH: usize = 8;
+/// Buckets in which an entry may lie: its home and those behind it. With two the largest segments would be full at
+/// 80 %, with three at 89 %.
+pub(super) const WINDOW: usize = 3;
+/// How many buckets from its home an insertion looks for a gap that it can shift this way. Half of that would fill
+/// the largest segments by 6 % less, the double by 2 % more.
+const REACH: usize = 16;
 const ADDR_BITS: u32 = 48;
 
 /// An entry's tagged pointer, or null.
@@ -67,9 +70,9 @@ pub(super) fn tag_at(hash: u64, depth: u32) -> u16 {
     ((hash << depth) >> 48) as u16
 }
 
-/// The buckets of a segment that has room for `count` entries at about four fifths full.
+/// The buckets of a segment that has room for `count` entries at about five sixths full.
 pub(super) fn buckets_for(count: usize) -> usize {
-    let lines = (count * 5 / 4).div_ceil(SLOTS) + 2;
+    let lines = (count * 6 / 5).div_ceil(SLOTS) + WINDOW;
     (size_class(lines * LINE).clamp(MIN_BYTES, MAX_BYTES)) / LINE - 1
 }
 
@@ -126,10 +129,10 @@ impl Segment {
         (self.0.addr() >> ADDR_BITS) as u32 & 63
     }
 
-    /// Buckets that are somebody's home: all but the last.
+    /// Buckets that are somebody's home: all but those that only serve as the last one's window.
     #[inline]
     pub fn homes(self) -> usize {
-        self.buckets() - 1
+        self.buckets() - (WINDOW - 1)
     }
 
     #[inline]
@@ -193,79 +196,79 @@ impl Segment {
     #[inline]
     pub fn find(self, tag: u16, key: &[u8]) -> Option<Place> {
         let home = self.home(tag);
-        let line = self.bucket(home);
-        if let Some(slot) = find_in(line, tag, key) {
-            return Some(Place { bucket: home, slot });
+        for bucket in home..home + WINDOW {
+            let line = self.bucket(bucket);
+            if let Some(slot) = find_in(line, tag, key) {
+                return Some(Place { bucket, slot });
+            }
+            if gap_in(line).is_some() {
+                break;
+            }
         }
-        if gap_in(line).is_some() {
-            return None;
-        }
-        let slot = find_in(self.bucket(home + 1), tag, key)?;
-        Some(Place { bucket: home + 1, slot })
+        None
     }
 
     /// Puts a tagged pointer where its tag says, shifting others if need be. `None`: the segment must grow. Counts
     /// are the caller's.
+    #[inline]
     pub fn place(self, slot: Slot) -> Option<Place> {
         let home = self.home(tag_of(slot));
         let gap = match gap_in(self.bucket(home)) {
             Some(gap) => Place { bucket: home, slot: gap },
-            None => match gap_in(self.bucket(home + 1)) {
-                Some(gap) => Place { bucket: home + 1, slot: gap },
-                None => self.shift_gap_to(home + 1)?,
-            },
+            None => self.make_gap(home)?,
         };
         *self.slot_mut(gap) = slot;
         Some(gap)
     }
 
-    /// Makes a gap in the full bucket `to` by moving one entry of it and of each bucket up to the nearest gap from its
-    /// home to the bucket behind. Changes nothing if the chain doesn't hold.
-    fn shift_gap_to(self, to: usize) -> Option<Place> {
-        let mut moves = [Place { bucket: 0, slot: 0 }; REACH];
-        for step in 0..REACH {
-            let bucket = to + step;
-            if bucket + 1 >= self.buckets() {
-                return None;
-            }
-            let line = self.bucket(bucket);
-            let at_home = line.iter().position(|&slot| self.home(tag_of(slot)) == bucket)?;
-            moves[step] = Place { bucket, slot: at_home };
-            let Some(gap) = gap_in(self.bucket(bucket + 1)) else { continue };
-            let mut gap = Place { bucket: bucket + 1, slot: gap };
-            for &from in moves[..=step].iter().rev() {
-                *self.slot_mut(gap) = self.slot(from);
-                gap = from;
-            }
-            *self.slot_mut(gap) = std::ptr::null_mut();
-            return Some(gap);
+    /// A gap in the window of `home`, which is full itself. If the nearest gap is further away, entries between are
+    /// moved on within their windows; if that doesn't bring it near enough, nothing changes.
+    fn make_gap(self, home: usize) -> Option<Place> {
+        let end = self.buckets().min(home + REACH);
+        let mut hole = (home + 1..end)
+            .find_map(|bucket| gap_in(self.bucket(bucket)).map(|slot| Place { bucket, slot }))?;
+        let nearest = hole;
+        let mut moves = [hole; REACH];
+        let mut count = 0;
+        while hole.bucket >= home + WINDOW {
+            // An entry may move to the hole if its home is not before this one; the farther it comes from, the better.
+            let first = hole.bucket + 1 - WINDOW;
+            hole = (first..hole.bucket).find_map(|bucket| {
+                let slot = self.bucket(bucket).iter().position(|&slot| self.home(tag_of(slot)) >= first)?;
+                Some(Place { bucket, slot })
+            })?;
+            moves[count] = hole;
+            count += 1;
         }
-        None
+        let mut to = nearest;
+        for &from in &moves[..count] {
+            *self.slot_mut(to) = self.slot(from);
+            to = from;
+        }
+        *self.slot_mut(to) = std::ptr::null_mut();
+        Some(to)
     }
 
-    /// Empties a place and moves entries from the buckets behind back home, so that no home with a gap has an entry
-    /// elsewhere. Counts are the caller's.
-    pub fn take(self, mut place: Place) -> Slot {
-        let taken = self.slot(place);
-        let was_full = gap_in(self.bucket(place.bucket)).is_none();
-        *self.slot_mut(place) = std::ptr::null_mut();
-        if !was_full {
-            return taken;
-        }
-        while place.bucket + 1 < self.buckets() {
-            let next = self.bucket(place.bucket + 1);
-            let strayed = next.iter().position(|&s| !s.is_null() && self.home(tag_of(s)) == place.bucket);
-            let Some(slot) = strayed else { break };
-            let next_was_full = gap_in(next).is_none();
-            let from = Place { bucket: place.bucket + 1, slot };
-            *self.slot_mut(place) = self.slot(from);
-            *self.slot_mut(from) = std::ptr::null_mut();
-            if !next_was_full {
-                break;
+    /// Empties a place and moves entries from the buckets behind nearer to their homes, so that no entry lies behind
+    /// a gap in its window. Counts are the caller's.
+    pub fn take(self, mut hole: Place) -> Slot {
+        let taken = self.slot(hole);
+        loop {
+            let was_full = gap_in(self.bucket(hole.bucket)).is_none();
+            *self.slot_mut(hole) = std::ptr::null_mut();
+            if !was_full {
+                return taken;
             }
-            place = from;
+            let end = self.buckets().min(hole.bucket + WINDOW);
+            let strayed = (hole.bucket + 1..end).rev().find_map(|bucket| {
+                let strayed = |slot: &Slot| !slot.is_null() && self.home(tag_of(*slot)) <= hole.bucket;
+                let slot = self.bucket(bucket).iter().position(strayed)?;
+                Some(Place { bucket, slot })
+            });
+            let Some(from) = strayed else { return taken };
+            *self.slot_mut(hole) = self.slot(from);
+            hole = from;
         }
-        taken
     }
 
     /// A segment of at least `buckets` buckets with the entries of `slots`, tagged for its depth; `None` if even the
