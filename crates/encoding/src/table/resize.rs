@@ -65,14 +65,21 @@ impl<K: SlotKind> Table<K> {
     /// A segment of at least `lines` with these words, or `None` if not even the largest takes them.
     fn build(words: &[u64], mut lines: usize, depth: u32) -> Option<Segment<K>> {
         while lines <= MAX_LINES {
-            let segment = Segment::allocate(lines, depth);
-            if words.iter().all(|&word| segment.insert(word)) {
+            if let Some(segment) = Self::build_exactly(words, lines, depth) {
                 return Some(segment);
             }
-            // SAFETY: nobody else knows the segment yet; its words still stand in the old one.
-            unsafe { segment.free() };
             lines = next_lines(lines);
         }
+        None
+    }
+
+    fn build_exactly(words: &[u64], lines: usize, depth: u32) -> Option<Segment<K>> {
+        let segment = Segment::allocate(lines, depth);
+        if words.iter().all(|&word| segment.insert(word)) {
+            return Some(segment);
+        }
+        // SAFETY: nobody else knows the segment yet; its words still stand in the old one.
+        unsafe { segment.free() };
         None
     }
 
@@ -156,10 +163,13 @@ impl<K: SlotKind> Table<K> {
         self.deepest = 0;
     }
 
-    /// After a removal from `segment`: a smaller segment, or a merge with the sibling.
+    /// After a removal from `segment`: a smaller segment, or a merge with the sibling. Tried at every 8th or
+    /// 32nd count only: where members leave in hash order, what is left crowds one end and may not fit.
     #[inline]
     pub(super) fn relax(&mut self, index: usize, segment: Segment<K>) {
-        if segment.count() * 100 < segment.capacity() * SHRINK_BELOW_PERCENT
+        let count = segment.count();
+        if count * 100 < segment.capacity() * SHRINK_BELOW_PERCENT
+            && count.is_multiple_of(if count < 64 { 8 } else { 32 })
             && (segment.lines > Segment::<K>::MIN_LINES || segment.depth > 0)
         {
             self.shrink(index, segment);
@@ -168,17 +178,34 @@ impl<K: SlotKind> Table<K> {
 
     #[cold]
     fn shrink(&mut self, index: usize, segment: Segment<K>) {
-        if segment.depth > 0 && segment.lines <= MERGE_LINES && self.merge(index, segment) {
+        if self.merge_upwards(segment, index) {
             return;
         }
-        let lines = Segment::<K>::lines_for(segment.count() + segment.count() / 8);
-        if lines >= segment.lines {
-            return;
-        }
+        let count = segment.count();
+        let lines = Segment::<K>::lines_for(count + count / 8);
         let words = Words::of(segment);
-        let Some(smaller) = Self::build(words.as_slice(), lines, segment.depth) else { return };
-        smaller.set_header(&segment.header());
-        self.substitute(index, segment, smaller);
+        // The second size is for words that crowd one half.
+        for lines in [lines, Segment::<K>::lines_for(2 * count)] {
+            if lines >= segment.lines {
+                return;
+            }
+            if let Some(smaller) = Self::build_exactly(words.as_slice(), lines, segment.depth) {
+                smaller.set_header(&segment.header());
+                return self.substitute(index, segment, smaller);
+            }
+        }
+    }
+
+    /// Merges with the sibling, and the result with its own, as long as they are small.
+    fn merge_upwards(&mut self, mut segment: Segment<K>, index: usize) -> bool {
+        // The directory may halve: the prefix finds the segment again.
+        let prefix = if self.depth == 0 { 0 } else { (index as u64) << (64 - self.depth) };
+        let mut merged = false;
+        while segment.depth > 0 && segment.lines <= MERGE_LINES && self.merge(self.index(prefix), segment) {
+            merged = true;
+            segment = self.segment_at(self.index(prefix));
+        }
+        merged
     }
 
     fn merge(&mut self, index: usize, segment: Segment<K>) -> bool {
@@ -197,7 +224,7 @@ impl<K: SlotKind> Table<K> {
         }
         let depth = segment.depth - 1;
         let lines = Segment::<K>::lines_for(count + count / 8);
-        let Some(merged) = Self::build(words.as_slice(), lines, depth) else { return false };
+        let Some(merged) = Self::build_exactly(words.as_slice(), lines, depth) else { return false };
         merged.set_header(&K::merge_headers(lower.header(), upper.header()));
         self.point(first, merged);
         self.lines = self.lines - lower.lines - upper.lines + merged.lines;

@@ -299,3 +299,23 @@ fn replace_keeps_the_place() {
     assert_eq!(set.find(77).unwrap().word() & POINTER_MASK, fresh);
     set.check();
 }
+
+#[test]
+fn removals_in_hash_order_give_the_memory_back() {
+    let mut set = Set::new(64);
+    for k in 0..300_000 {
+        set.insert(k);
+    }
+    let mut order: Vec<u64> = set.0.iter().map(key).collect();
+    order.sort_unstable_by_key(|&k| hash(k, 64));
+    for (i, k) in order.iter().enumerate().take(299_990) {
+        set.remove(*k);
+        if i % 50_000 == 0 {
+            set.check();
+        }
+    }
+    set.check();
+    assert!(set.0.index_bytes() < 8192, "{} bytes", set.0.index_bytes());
+    let mut rng = Rng::new(3);
+    assert!((0..100).all(|_| order[299_990..].contains(&key(set.0.random(&mut rng).unwrap()))));
+}

@@ -9,6 +9,10 @@ use super::{SlotKind, Table};
 pub const CURSOR_BITS: u32 = 48;
 const CURSOR_MASK: u64 = (1 << CURSOR_BITS) - 1;
 
+/// Tries of a random slot before words are counted off: a sparse table, as it may be left by removals in hash
+/// order. An ordinary table's chance to come here is below 1 in 10^20.
+const RANDOM_TRIES: usize = 200;
+
 /// All words, in no promised order.
 pub struct Iter<'a, K: SlotKind> {
     table: &'a Table<K>,
@@ -134,7 +138,7 @@ impl<K: SlotKind> Table<K> {
         let widest = if self.depth == 0 { self.segment_at(0).lines } else { MAX_LINES } * LINE_SLOTS;
         // Each slot of each segment, and each word of the stash, is hit with the same chance.
         let places = (widest << self.depth) + self.stash.len();
-        loop {
+        for _ in 0..RANDOM_TRIES {
             let at = rng.below(places as u64) as usize;
             if at >= widest << self.depth {
                 return self.stash.get(at - (widest << self.depth)).copied();
@@ -150,5 +154,6 @@ impl<K: SlotKind> Table<K> {
                 return Some(word);
             }
         }
+        self.iter().nth(rng.below(self.len as u64) as usize)
     }
 }
