@@ -10,6 +10,7 @@ pub mod glob;
 mod grisu;
 pub mod hash;
 pub mod ids;
+pub mod long_double;
 pub mod number;
 pub mod rng;
 pub mod text;
