@@ -54,6 +54,8 @@ impl Server {
     /// Where it doesn't come up.
     pub fn start_program(program: &Path, arguments: &[&str]) -> Self {
         let folder = fresh_folder();
+        // It is started in that folder.
+        let program = &std::path::absolute(program).unwrap_or_else(|_| program.into());
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let mut last = String::new();
         // Another process may take the port between our look and the server's bind: then another port.

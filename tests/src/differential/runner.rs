@@ -85,6 +85,7 @@ enum Fault {
 }
 
 struct Pair {
+    resp3: bool,
     ours: Server,
     theirs: Server,
     our_clients: [Client; 2],
@@ -133,8 +134,12 @@ impl Pair {
     fn start(arguments: &[String]) -> Self {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let (ours, theirs) = (Server::start(&arguments), Server::reference(&[]));
-        let (our_clients, their_clients) = (clients(&ours), clients(&theirs));
-        Self { ours, theirs, our_clients, their_clients }
+        let resp3 = !ours.client().call(&["HELLO", "3"]).is_error();
+        if !resp3 {
+            println!("our server knows no HELLO 3: everything in RESP2");
+        }
+        let (our_clients, their_clients) = (clients(&ours, resp3), clients(&theirs, resp3));
+        Self { resp3, ours, theirs, our_clients, their_clients }
     }
 
     /// One round: an empty dataset, random commands, then the datasets compared.
@@ -170,8 +175,11 @@ impl Pair {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        for client in self.our_clients.iter_mut().chain(&mut self.their_clients) {
-            client.try_call(&["FLUSHALL"])?;
+        self.their_clients[0].try_call(&["FLUSHALL"])?;
+        // A server that doesn't know it yet is emptied the hard way.
+        if self.our_clients[0].try_call(&["FLUSHALL"])?.is_error() {
+            self.ours.restart();
+            self.our_clients = clients(&self.ours, self.resp3);
         }
         Ok(())
     }
@@ -182,8 +190,8 @@ impl Pair {
             println!("our server is gone ({fault}); its log:\n{}", self.ours.log_tail());
             self.ours.restart();
         }
-        self.our_clients = clients(&self.ours);
-        self.their_clients = clients(&self.theirs);
+        self.our_clients = clients(&self.ours, self.resp3);
+        self.their_clients = clients(&self.theirs, self.resp3);
         if let Err(fault) = self.flush() {
             panic!("FLUSHALL on a fresh connection: {fault}");
         }
@@ -269,9 +277,13 @@ impl Pair {
     ) {
         let command = history.get(found.step).and_then(|step| step.requests.get(found.request));
         let Some(command) = command.cloned() else { return };
-        if found.ours.starts_with("-ERR unknown command") {
-            outcome.unknown.insert(name_of(&command));
-            return;
+        for (error, name) in
+            [("-ERR unknown command", first_word(&command)), ("-ERR unknown subcommand", name_of(&command))]
+        {
+            if found.ours.starts_with(error) {
+                outcome.unknown.insert(name);
+                return;
+            }
         }
         history.truncate(found.step + 1);
         let known = outcome.findings.contains_key(&found.kind);
@@ -379,10 +391,13 @@ impl Pair {
     }
 }
 
-fn clients(server: &Server) -> [Client; 2] {
+/// A RESP2 and a RESP3 connection, or two of RESP2.
+fn clients(server: &Server, resp3: bool) -> [Client; 2] {
     let (plain, mut modern) = (server.client(), server.client());
-    let hello = modern.call(&["HELLO", "3"]);
-    assert!(!hello.is_error(), "HELLO 3: {hello:?}");
+    if resp3 {
+        let hello = modern.call(&["HELLO", "3"]);
+        assert!(!hello.is_error(), "HELLO 3: {hello:?}");
+    }
     [plain, modern]
 }
 
@@ -392,11 +407,17 @@ fn make_batch(family: &Family, rng: &mut Rng, mood: &mut Mood, unknown: &BTreeSe
     for _ in 0..BATCH {
         let Some(template) = family.pick(rng) else { break };
         let requests = template.make(rng, mood);
-        if !requests.iter().any(|request| unknown.contains(&name_of(request))) {
+        let is_unknown =
+            |request: &Request| unknown.contains(&first_word(request)) || unknown.contains(&name_of(request));
+        if !requests.iter().any(is_unknown) {
             steps.push(Step { resp3, requests, comparison: template.comparison });
         }
     }
     steps
+}
+
+fn first_word(request: &Request) -> String {
+    request.first().map(|word| String::from_utf8_lossy(word).to_uppercase()).unwrap_or_default()
 }
 
 /// The command's name; for containers with the subcommand.
