@@ -68,18 +68,6 @@ impl LongDouble {
         value.is_finite().then_some(value)
     }
 
-    /// The sum, rounded once.
-    pub fn add(self, other: LongDouble) -> LongDouble {
-        use LongDouble::{Finite, Infinite, Nan};
-        match (self, other) {
-            (Nan, _) | (_, Nan) => Nan,
-            (Infinite { negative: a }, Infinite { negative: b }) if a != b => Nan,
-            (Infinite { .. }, _) => self,
-            (_, Infinite { .. }) => other,
-            (Finite(a), Finite(b)) => add_finite(a, b),
-        }
-    }
-
     /// The text of replies: up to 17 decimals, no trailing zeros, never an exponent. The largest values take 4933
     /// digits.
     pub fn to_text(self) -> String {
@@ -91,6 +79,22 @@ impl LongDouble {
                 let text = if value.exponent >= 0 { whole_text(value) } else { fraction_text(value) };
                 if value.negative && text != "0" { format!("-{text}") } else { text }
             }
+        }
+    }
+}
+
+/// The sum, rounded once.
+impl std::ops::Add for LongDouble {
+    type Output = LongDouble;
+
+    fn add(self, other: LongDouble) -> LongDouble {
+        use LongDouble::{Finite, Infinite, Nan};
+        match (self, other) {
+            (Nan, _) | (_, Nan) => Nan,
+            (Infinite { negative: a }, Infinite { negative: b }) if a != b => Nan,
+            (Infinite { .. }, _) => self,
+            (_, Infinite { .. }) => other,
+            (Finite(a), Finite(b)) => add_finite(a, b),
         }
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 /// What INCRBYFLOAT answers for a stored text and an increment.
 fn increment(stored: &str, by: &str) -> String {
     let parsed = LongDouble::parse(stored.as_bytes()).zip(LongDouble::parse(by.as_bytes()));
-    match parsed.map(|(a, b)| a.add(b)) {
+    match parsed.map(|(a, b)| a + b) {
         None => "!value is not a valid float".to_owned(),
         Some(sum) if !sum.is_finite() => "!increment would produce NaN or Infinity".to_owned(),
         Some(sum) => sum.to_text(),
@@ -37,9 +37,9 @@ fn texts_of_any_length_up_to_the_limit() {
 #[test]
 fn special_values() {
     let (inf, minus_inf) = (LongDouble::parse(b"inf").unwrap(), LongDouble::parse(b"-Infinity").unwrap());
-    assert_eq!(inf.add(minus_inf), LongDouble::Nan);
-    assert_eq!(inf.add(LongDouble::ZERO).to_text(), "inf");
-    assert_eq!(LongDouble::Nan.add(inf).to_text(), "nan");
+    assert_eq!(inf + minus_inf, LongDouble::Nan);
+    assert_eq!((inf + LongDouble::ZERO).to_text(), "inf");
+    assert_eq!((LongDouble::Nan + inf).to_text(), "nan");
     assert_eq!(minus_inf.to_text(), "-inf");
     assert_eq!(LongDouble::from_f64(f64::NEG_INFINITY), minus_inf);
     assert_eq!(LongDouble::from_f64(f64::NAN), LongDouble::Nan);
@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn sums_of_doubles_are_nearest(a in -1e15..1e15f64, b in -1e-3..1e-3f64) {
         // Rounded to a double, the wider sum is the double sum, save for double rounding in the last place.
-        let sum = LongDouble::from_f64(a).add(LongDouble::from_f64(b)).to_text();
+        let sum = (LongDouble::from_f64(a) + LongDouble::from_f64(b)).to_text();
         let sum: f64 = sum.parse().unwrap();
         prop_assert!((sum - (a + b)).abs() <= (a + b).abs() * f64::EPSILON);
     }

@@ -84,6 +84,7 @@ impl Value {
     pub fn write_to(&self, out: &mut Vec<u8>) {
         match self {
             Value::Simple(text) => line(out, b'+', text),
+            Value::Error(text) if memchr::memchr2(b'\r', b'\n', text).is_some() => blob(out, b'!', &[text]),
             Value::Error(text) => line(out, b'-', text),
             Value::Integer(value) => line(out, b':', value.to_string().as_bytes()),
             Value::Bulk(text) => blob(out, b'$', &[text]),
@@ -472,7 +473,7 @@ mod tests {
         let cases: Vec<(&[u8], Value)> = vec![
             (b"+OK\r\n", Value::Simple(b"OK".to_vec())),
             (b"-ERR x\r\n", Value::Error(b"ERR x".to_vec())),
-            (b"!5\r\nERR x\r\n", Value::Error(b"ERR x".to_vec())),
+            (b"!6\r\nERR\r\nx\r\n", Value::Error(b"ERR\r\nx".to_vec())),
             (b":-42\r\n", Value::Integer(-42)),
             (b"$-1\r\n", Value::NullBulk),
             (b"*-1\r\n", Value::NullArray),
@@ -499,9 +500,7 @@ mod tests {
             assert_eq!(parse(bytes), Ok(vec![value.clone()]), "{:?}", bytes.escape_ascii().to_string());
             let mut written = Vec::new();
             value.write_to(&mut written);
-            if bytes[0] != b'!' {
-                assert_eq!(written, bytes);
-            }
+            assert_eq!(written, bytes);
         }
         assert!(matches!(parse(b",nan\r\n").as_deref(), Ok([Value::Double(value)]) if value.is_nan()));
     }

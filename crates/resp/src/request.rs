@@ -354,7 +354,12 @@ impl ParseState {
         if request.ranges.len() < MIN_PARTIAL {
             request.ranges.clear();
         } else {
-            let mut ranges = std::mem::take(&mut request.ranges);
+            // A copy of its own size, unless that would be large: the request's vector has room for many.
+            let mut ranges = match request.ranges.len() {
+                ..=KEPT_RANGES => request.ranges.to_vec(),
+                _ => std::mem::take(&mut request.ranges),
+            };
+            request.ranges.clear();
             // The caller drops what precedes `start`.
             for (from, to) in &mut ranges {
                 *from -= start;
