@@ -47,6 +47,8 @@ fn gaps() -> String {
     let theirs = theirs.as_object().unwrap();
     let missing: Vec<&String> = theirs.keys().filter(|name| !ours.contains_key(*name)).collect();
     section(&mut list, "Configuration names", theirs.len(), &missing);
+    let idle = kara_engine::config::without_effect();
+    section(&mut list, "Configuration names without effect", theirs.len(), &idle);
 
     let ours: BTreeSet<(String, String)> =
         golden::info_fields(&golden::info(&mut client)).into_iter().collect();
