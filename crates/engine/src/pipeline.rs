@@ -28,6 +28,8 @@ pub struct Engine {
     pub shared: Arc<Shared>,
     pub worker: usize,
     pub config: Arc<Config>,
+    /// Which generation of the store's `config` is.
+    generation: u64,
     pub now_ms: i64,
     pub rng: Rng,
     access: access::Access,
@@ -95,6 +97,7 @@ impl Engine {
             shared,
             worker,
             config,
+            generation: u64::MAX,
             now_ms,
             rng,
         };
@@ -105,17 +108,27 @@ impl Engine {
     /// Once per loop turn: the time and the settings that hold for it.
     pub fn begin_turn(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
+        self.read_config();
+        self.access = access::Access::new(now_ms, lfu_settings(&self.config));
+        self.policy.journal_on = self.shared.journal_on();
+        self.last_tick = Instant::now();
+    }
+
+    /// Takes over settings that changed since they were last read.
+    fn read_config(&mut self) {
+        let generation = self.shared.config.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
         self.config = self.shared.config.load();
         let config = &*self.config;
-        self.access = access::Access::new(now_ms, lfu_settings(config));
         self.policy.lazy_delete = config.lazyfree_lazy_user_del;
         self.policy.lazy_overwrite = config.lazyfree_lazy_server_del;
         self.policy.lazy_expire = config.lazyfree_lazy_expire;
-        self.policy.journal_on = self.shared.journal_on();
         let classes = config.notify_keyspace_events;
         let published = classes.intersects(Class::KEYSPACE | Class::KEYEVENT);
         self.classes = if published { classes } else { Class::empty() };
-        self.last_tick = Instant::now();
     }
 
     /// Looks ahead over a batch of requests: hashes their first keys and brings their buckets, then their entries,
@@ -313,6 +326,11 @@ impl Engine {
         self.journal(db, outcome, args);
         self.deliver_events();
         self.account(command, session, reply.len() - start);
+        if command.is(Flags::ADMIN) {
+            // CONFIG SET holds for the next command already, be it in the same batch.
+            self.read_config();
+            self.access = access::Access::new(self.now_ms, lfu_settings(&self.config));
+        }
     }
 
     /// Stage: the shards of the command's keys, all of them up front. Locks that are held already stay.
@@ -549,7 +567,8 @@ fn lfu_settings(config: &Config) -> Option<(u32, u32)> {
 }
 
 /// A Unix socket or a loopback address.
-fn is_local(session: &Session) -> bool {
+/// Whether the client is on this host.
+pub(crate) fn is_local(session: &Session) -> bool {
     let addr = &session.info.addr;
     session.info.flags().contains(ClientFlags::UNIX_SOCKET)
         || addr.starts_with("127.")

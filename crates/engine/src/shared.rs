@@ -1,7 +1,7 @@
 //! What all workers share: the keyspace, configuration, counters, clients and the ways to reach other threads.
 
 use crate::clients::{ClientId, Clients};
-use crate::config::ConfigStore;
+use crate::config::{ApplyError, Changes, Config, ConfigStore};
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
@@ -36,13 +36,9 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     fn shutdown(&self, options: ShutdownOptions) -> Result<(), String>;
     /// Ends a shutdown that waits (SHUTDOWN ABORT); false where none is under way.
     fn abort_shutdown(&self) -> bool;
-    /// Makes changed settings take effect (sockets, log, limits of the process). An error undoes CONFIG SET.
-    fn apply_config(
-        &self,
-        old: &crate::config::Config,
-        new: &crate::config::Config,
-        changed: &[&str],
-    ) -> Result<(), String>;
+    /// Makes changed settings take effect (sockets, log, limits of the process); it may settle fields of `new`. After an
+    /// error it is called again with old and new swapped.
+    fn apply_config(&self, old: &Config, new: &mut Config, changes: &Changes) -> Result<(), ApplyError>;
     /// Writes a line to the log.
     fn log(&self, level: crate::log::Level, text: &str);
     /// `listener0:name=tcp,...` lines' contents for INFO.

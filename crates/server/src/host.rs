@@ -2,7 +2,7 @@
 
 use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
-use kara_engine::config::Config;
+use kara_engine::config::{ApplyError, Changes, Config};
 use kara_engine::log::{Level, LogSink};
 use kara_engine::shared::{Host, Message, ShutdownOptions};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl Host for ServerHost {
         false
     }
 
-    fn apply_config(&self, _old: &Config, _new: &Config, _changed: &[&str]) -> Result<(), String> {
+    fn apply_config(&self, _old: &Config, _new: &mut Config, _changes: &Changes) -> Result<(), ApplyError> {
         Ok(())
     }
 

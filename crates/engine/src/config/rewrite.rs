@@ -29,7 +29,7 @@ impl fmt::Display for RewriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RewriteError::NoFile => f.write_str("The server is running without a config file"),
-            RewriteError::Io(error) => write!(f, "Rewriting config file: {}", os_text(error)),
+            RewriteError::Io(error) => f.write_str(&os_text(error)),
         }
     }
 }

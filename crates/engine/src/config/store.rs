@@ -169,7 +169,7 @@ impl ConfigStore {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// CONFIG GET: names and values of the directives that the patterns match, each once. A name without
+    /// CONFIG GET: names and values of the directives that the patterns match, each once, in alphabetical order. A name without
     /// wildcards also finds hidden directives and is shown as it was written.
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let config = self.current.load();
@@ -194,6 +194,7 @@ impl ConfigStore {
                 }
             }
         }
+        found.sort_unstable();
         found
     }
 

@@ -1,0 +1,177 @@
+//! CONFIG GET, SET, REWRITE, RESETSTAT: the registry behind them is `crate::config`.
+
+use super::prelude::*;
+use crate::config::{Access, Config, RewriteError, SetContext};
+use crate::log::Level;
+use crate::pipeline::is_local;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The family's commands.
+pub const COMMANDS: &[Spec] = &[CONFIG];
+
+const CONFIG: Spec = Spec {
+    name: "config",
+    arity: Arity::AtLeast(2),
+    group: Group::Server,
+    since: "2.0.0",
+    summary: "A container for commands about the configuration.",
+    complexity: "Depends on subcommand.",
+    subcommands: &[GET, HELP, RESETSTAT, REWRITE, SET],
+    ..Spec::NEW
+};
+
+/// What all subcommands except HELP share.
+const GUARDED: Flags = Flags::ADMIN.union(Flags::LOADING).union(Flags::NOSCRIPT).union(Flags::STALE);
+
+/// For those that act on the node they are sent to.
+const EVERY_NODE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+
+const GET: Spec = Spec {
+    name: "get",
+    arity: Arity::AtLeast(3),
+    flags: GUARDED,
+    group: Group::Server,
+    since: "2.0.0",
+    summary: "Returns the values of the settings that match.",
+    complexity: "O(N) when N is the number of configuration parameters provided",
+    args: &[Arg { name: "parameter", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
+    handler: Some(get),
+    ..Spec::NEW
+};
+
+fn get(cx: &mut Cx) -> Outcome {
+    let patterns = cx.args.get(2..).unwrap_or_default();
+    let found = cx.shared.config.get(patterns);
+    cx.reply.map(found.len());
+    for (name, value) in &found {
+        cx.reply.bulk(name);
+        cx.reply.bulk(value);
+    }
+    Ok(Effect::None)
+}
+
+const HELP: Spec = Spec {
+    name: "help",
+    arity: Arity::Exactly(2),
+    flags: Flags::LOADING.union(Flags::STALE),
+    group: Group::Server,
+    since: "5.0.0",
+    summary: "Explains the subcommands.",
+    complexity: "O(1)",
+    handler: Some(help),
+    ..Spec::NEW
+};
+
+fn help(cx: &mut Cx) -> Outcome {
+    cx.reply_help(&[
+        "GET <pattern>",
+        "    Return parameters matching the glob-like <pattern> and their values.",
+        "SET <directive> <value>",
+        "    Set the configuration <directive> to <value>.",
+        "RESETSTAT",
+        "    Reset statistics reported by the INFO command.",
+        "REWRITE",
+        "    Rewrite the configuration file.",
+    ]);
+    Ok(Effect::None)
+}
+
+const RESETSTAT: Spec = Spec {
+    name: "resetstat",
+    arity: Arity::Exactly(2),
+    flags: GUARDED,
+    group: Group::Server,
+    since: "2.0.0",
+    summary: "Sets the counters of INFO back to zero.",
+    complexity: "O(1)",
+    tips: EVERY_NODE,
+    handler: Some(resetstat),
+    ..Spec::NEW
+};
+
+fn resetstat(cx: &mut Cx) -> Outcome {
+    cx.shared.stats.reset();
+    cx.reply.ok();
+    Ok(Effect::None)
+}
+
+const REWRITE: Spec = Spec {
+    name: "rewrite",
+    arity: Arity::Exactly(2),
+    flags: GUARDED,
+    group: Group::Server,
+    since: "2.8.0",
+    summary: "Writes the settings in force to the configuration file.",
+    complexity: "O(1)",
+    tips: EVERY_NODE,
+    handler: Some(rewrite),
+    ..Spec::NEW
+};
+
+fn rewrite(cx: &mut Cx) -> Outcome {
+    match cx.shared.config.rewrite(None, false) {
+        Ok(()) => {
+            cx.shared.host.log(Level::Notice, "CONFIG REWRITE executed with success.");
+            cx.reply.ok();
+            Ok(Effect::None)
+        }
+        Err(RewriteError::NoFile) => {
+            Err(CommandError::text("ERR The server is running without a config file"))
+        }
+        Err(error) => {
+            cx.shared.host.log(Level::Warning, &format!("CONFIG REWRITE failed: {error}"));
+            Err(CommandError::owned(format!("ERR Rewriting config file: {error}")))
+        }
+    }
+}
+
+const SET: Spec = Spec {
+    name: "set",
+    arity: Arity::AtLeast(4),
+    flags: GUARDED,
+    group: Group::Server,
+    since: "2.0.0",
+    summary: "Changes settings, all of the given ones or none.",
+    complexity: "O(N) when N is the number of configuration parameters provided",
+    tips: EVERY_NODE,
+    args: &[Arg {
+        name: "data",
+        kind: ArgKind::Block,
+        multiple: true,
+        args: &[
+            Arg { name: "parameter", kind: ArgKind::String, ..Arg::NEW },
+            Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
+        ],
+        ..Arg::NEW
+    }],
+    handler: Some(set),
+    ..Spec::NEW
+};
+
+fn set(cx: &mut Cx) -> Outcome {
+    let words = cx.args.get(2..).unwrap_or_default();
+    if !words.len().is_multiple_of(2) {
+        return Err(CommandError::Syntax);
+    }
+    let pairs: Vec<(&[u8], &[u8])> =
+        words.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect();
+    let context = SetContext { loading: cx.shared.loading.load(Relaxed), protected: may_set_protected(cx) };
+    let shared = cx.shared;
+    let mut apply = |old: &Config, new: &mut Config, changes: &_| shared.host.apply_config(old, new, changes);
+    match shared.config.set(&pairs, context, &mut apply) {
+        Ok(_) => {
+            cx.reply.ok();
+            Ok(Effect::None)
+        }
+        Err(error) => Err(CommandError::owned(error.to_string())),
+    }
+}
+
+/// Whether `enable-protected-configs` lets this client at what could reach files.
+fn may_set_protected(cx: &Cx) -> bool {
+    match cx.config.enable_protected_configs {
+        Access::Yes => true,
+        Access::Local => is_local(cx.session),
+        Access::No => false,
+    }
+}
