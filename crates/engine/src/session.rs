@@ -53,6 +53,7 @@ pub struct Session {
     pub close_now: bool,
     pub no_touch: bool,
     pub no_evict: bool,
+    pub import_source: bool,
 }
 
 impl Session {
@@ -70,6 +71,7 @@ impl Session {
             close_now: false,
             no_touch: false,
             no_evict: false,
+            import_source: false,
         }
     }
 
@@ -88,6 +90,30 @@ impl Session {
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.protocol = protocol;
         self.info.protocol.store(if protocol == Protocol::Resp3 { 3 } else { 2 }, Relaxed);
+    }
+
+    /// The user whose rights hold from now on.
+    pub fn set_user(&mut self, user: &str) {
+        self.user = user.to_string();
+        self.info.names.lock().user = self.user.clone();
+    }
+
+    /// CLIENT NO-TOUCH.
+    pub fn set_no_touch(&mut self, on: bool) {
+        self.no_touch = on;
+        self.info.set_flag(ClientFlags::NO_TOUCH, on);
+    }
+
+    /// CLIENT NO-EVICT.
+    pub fn set_no_evict(&mut self, on: bool) {
+        self.no_evict = on;
+        self.info.set_flag(ClientFlags::NO_EVICT, on);
+    }
+
+    /// CLIENT IMPORT-SOURCE.
+    pub fn set_import_source(&mut self, on: bool) {
+        self.import_source = on;
+        self.info.set_flag(ClientFlags::IMPORT_SOURCE, on);
     }
 
     /// Begins queueing.

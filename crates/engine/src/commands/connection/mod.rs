@@ -1,10 +1,15 @@
-//! PING, ECHO, SELECT, QUIT and what else concerns the connection itself.
+//! What concerns the connection itself: its database, protocol, password and name; CLIENT.
+
+mod client;
+mod filter;
+mod handshake;
 
 use super::prelude::*;
 use kara_base::ids::DbIndex;
 
 /// The family's commands.
-pub const COMMANDS: &[Spec] = &[ECHO, PING, QUIT, SELECT];
+pub const COMMANDS: &[Spec] =
+    &[handshake::AUTH, client::CLIENT, ECHO, handshake::HELLO, PING, QUIT, handshake::RESET, SELECT];
 
 const ECHO: Spec = Spec {
     name: "echo",

@@ -1,0 +1,126 @@
+//! Counters in strings: INCR and its relatives.
+
+use crate::commands::prelude::*;
+use crate::commands::string::values::peek_string;
+use kara_keyspace::ExpiryUpdate;
+
+/// Adds to the integer that a key holds; a missing key counts as 0. The expiry stays.
+fn add(cx: &mut Cx, delta: i64, event: &'static str) -> Outcome {
+    let key = cx.args[1];
+    let old = match peek_string(&mut cx.keys, key)? {
+        None => 0,
+        Some(value) => value.as_int().ok_or(CommandError::NotInteger)?,
+    };
+    let new =
+        old.checked_add(delta).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
+    let mut digits = itoa::Buffer::new();
+    cx.keys.set_string(key, digits.format(new).as_bytes(), ExpiryUpdate::Keep);
+    cx.keys.changed(key, Class::STRING, event);
+    cx.reply.integer(new);
+    Ok(Effect::Verbatim)
+}
+
+pub(super) const INCR: Spec = Spec {
+    name: "incr",
+    arity: Arity::Exactly(2),
+    flags: Flags::DENYOOM.union(Flags::FAST).union(Flags::WRITE),
+    acl: Acl::STRING,
+    group: Group::String,
+    since: "1.0.0",
+    summary: "Adds one to the integer of a key.",
+    complexity: "O(1)",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+    }],
+    args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
+    handler: Some(incr),
+    ..Spec::NEW
+};
+
+fn incr(cx: &mut Cx) -> Outcome {
+    add(cx, 1, "incrby")
+}
+
+pub(super) const DECR: Spec = Spec {
+    name: "decr",
+    arity: Arity::Exactly(2),
+    flags: Flags::DENYOOM.union(Flags::FAST).union(Flags::WRITE),
+    acl: Acl::STRING,
+    group: Group::String,
+    since: "1.0.0",
+    summary: "Subtracts one from the integer of a key.",
+    complexity: "O(1)",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+    }],
+    args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
+    handler: Some(decr),
+    ..Spec::NEW
+};
+
+fn decr(cx: &mut Cx) -> Outcome {
+    add(cx, -1, "decrby")
+}
+
+pub(super) const INCRBY: Spec = Spec {
+    name: "incrby",
+    arity: Arity::Exactly(3),
+    flags: Flags::DENYOOM.union(Flags::FAST).union(Flags::WRITE),
+    acl: Acl::STRING,
+    group: Group::String,
+    since: "1.0.0",
+    summary: "Adds to the integer of a key.",
+    complexity: "O(1)",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+    }],
+    args: &[
+        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
+        Arg { name: "increment", kind: ArgKind::Integer, ..Arg::NEW },
+    ],
+    handler: Some(incrby),
+    ..Spec::NEW
+};
+
+fn incrby(cx: &mut Cx) -> Outcome {
+    let delta = cx.int(2)?;
+    add(cx, delta, "incrby")
+}
+
+pub(super) const DECRBY: Spec = Spec {
+    name: "decrby",
+    arity: Arity::Exactly(3),
+    flags: Flags::DENYOOM.union(Flags::FAST).union(Flags::WRITE),
+    acl: Acl::STRING,
+    group: Group::String,
+    since: "1.0.0",
+    summary: "Subtracts from the integer of a key.",
+    complexity: "O(1)",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+    }],
+    args: &[
+        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
+        Arg { name: "decrement", kind: ArgKind::Integer, ..Arg::NEW },
+    ],
+    handler: Some(decrby),
+    ..Spec::NEW
+};
+
+fn decrby(cx: &mut Cx) -> Outcome {
+    let delta = cx.int(2)?;
+    let delta = delta.checked_neg().ok_or(CommandError::text("ERR decrement would overflow"))?;
+    add(cx, delta, "decrby")
+}
