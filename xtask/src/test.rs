@@ -27,6 +27,14 @@ pub fn run(arguments: &[String]) -> Outcome {
 /// The program and its names, in the profile that tests are built in.
 fn build() -> Outcome {
     process::run(&mut cargo(&["build", "--quiet", "--workspace", "--all-targets"]))?;
+    process::run(&mut cargo(&[
+        "build",
+        "--quiet",
+        "--manifest-path",
+        "tests/clients/redis-rs/Cargo.toml",
+        "--target-dir",
+        "target/redis-rs",
+    ]))?;
     links(&crate::build::folder("dev"))
 }
 
