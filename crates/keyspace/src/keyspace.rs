@@ -137,6 +137,23 @@ impl Keyspace {
         Locked::many(self, self.shard_ids().map(|id| (id, self.shards[id.0 as usize].lock())))
     }
 
+    /// Starts loading the bucket of the key with that hash, for a batch of keys of many shards; a shard that somebody
+    /// holds is left alone. Not to be called with a `Locked` at hand: it has functions of the same names.
+    #[inline]
+    pub fn prefetch_bucket(&self, db: DbIndex, hash: u64) {
+        if let Some(shard) = self.shards[self.shard_of(hash).0 as usize].try_lock() {
+            shard.db(db).table.prefetch_bucket(self.table_hash(hash));
+        }
+    }
+
+    /// Starts loading the key's entry; second stage, when the buckets of the batch have arrived.
+    #[inline]
+    pub fn prefetch_entry(&self, db: DbIndex, hash: u64) {
+        if let Some(shard) = self.shards[self.shard_of(hash).0 as usize].try_lock() {
+            shard.db(db).table.prefetch_entry(self.table_hash(hash));
+        }
+    }
+
     /// Sizes of a database, shard after shard: not one moment's figures while others write.
     pub fn stats(&self, db: DbIndex) -> DbStats {
         let stats = |shard: &CachePadded<Mutex<Shard>>| shard.lock().db(db).stats();
