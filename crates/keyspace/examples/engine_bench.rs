@@ -46,7 +46,8 @@ fn work(ks: &Keyspace, keys: usize, seed: u64, batch: usize) -> usize {
     for _ in 0..OPS / batch {
         let mut names = [[0; 16]; BATCH];
         names[..batch].fill_with(|| name(rng.below(keys as u64) as usize));
-        let hashed: SmallVec<[HashedKey<'_>; BATCH]> = names[..batch].iter().map(|name| ks.key(name)).collect();
+        let hashed: SmallVec<[HashedKey<'_>; BATCH]> =
+            names[..batch].iter().map(|name| ks.key(name)).collect();
         if batch > 1 {
             hashed.iter().for_each(|key| ks.prefetch_bucket(DB, key.hash));
             hashed.iter().for_each(|key| ks.prefetch_entry(DB, key.hash));

@@ -27,8 +27,7 @@ fn main() {
         let mut locked = ks.lock_all();
         for number in 0..most {
             let key = format!("key:{number:012}");
-            let value =
-                if value_len == 0 { number.to_string().into_bytes() } else { vec![b'x'; value_len] };
+            let value = if value_len == 0 { number.to_string().into_bytes() } else { vec![b'x'; value_len] };
             let expiry = if ttl { ExpiryUpdate::At(1 << 41) } else { ExpiryUpdate::Clear };
             locked.set_string(DB, &ks.key(key.as_bytes()), &value, expiry);
             if sizes.contains(&(number + 1)) {

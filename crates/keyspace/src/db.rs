@@ -51,6 +51,8 @@ pub struct SetOutcome<'a> {
 pub struct DbStats {
     pub keys: usize,
     pub expires: usize,
+    /// Hashes with fields that have an expiry.
+    pub volatile: usize,
     /// The sum of all expiries (Unix ms): the average TTL is `sum / expires - now`.
     pub expires_sum_ms: i128,
 }
@@ -67,6 +69,7 @@ impl DbStats {
         DbStats {
             keys: self.keys + other.keys,
             expires: self.expires + other.expires,
+            volatile: self.volatile + other.volatile,
             expires_sum_ms: self.expires_sum_ms + other.expires_sum_ms,
         }
     }
@@ -81,17 +84,20 @@ pub(crate) struct Db {
     pub snapshot_at: Option<u64>,
     /// Where the next active expiry step begins.
     pub expiry_at: u64,
+    /// Where the next step through hashes with expiring fields begins.
+    pub fields_at: u64,
 }
 
 impl Db {
     pub fn new(index: DbIndex, hash: TableHash) -> Db {
-        Db { table: Table::new(hash), origin: index, snapshot_at: None, expiry_at: 0 }
+        Db { table: Table::new(hash), origin: index, snapshot_at: None, expiry_at: 0, fields_at: 0 }
     }
 
     pub fn stats(&self) -> DbStats {
         DbStats {
             keys: self.table.len(),
             expires: self.table.expires_len(),
+            volatile: self.table.volatile_len(),
             expires_sum_ms: self.table.expires_sum_ms(),
         }
     }

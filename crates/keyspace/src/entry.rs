@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  size  what
-//!      0     1  meta: kind (3 bits), payload words (2), has expiry, shown as raw, is an integer
+//!      0     1  meta: kind (3 bits), payload words (2), has expiry, shown as raw (a hash: volatile), is an integer
 //!      1     1  snapshot epoch
 //!      2     3  access clock: LRU time, or LFU counter and time (the engine's business)
 //!      5     1  key length; 255: the length is in the u32 right before the key
@@ -51,6 +51,8 @@ const WORDS_MASK: u8 = 0b0001_1000;
 const HAS_EXPIRY: u8 = 0b0010_0000;
 const SHOWN_RAW: u8 = 0b0100_0000;
 const IS_INT: u8 = 0b1000_0000;
+/// A hash's meaning of the bit: the table counts it as one with expiring fields.
+const VOLATILE: u8 = SHOWN_RAW;
 
 const HEADER: usize = 8;
 const LONG_KEY: u8 = 255;
@@ -731,6 +733,28 @@ impl Entry {
             // SAFETY: the header is initialized; the flag changes no offset.
             unsafe { *self.base() = meta | SHOWN_RAW };
         }
+    }
+
+    /// Whether the table counts it as a hash with expiring fields.
+    #[inline]
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.meta() & (KIND_MASK | VOLATILE) == Kind::Hash as u8 | VOLATILE
+    }
+
+    /// Marks a hash as one with expiring fields or not; no effect on others.
+    pub(crate) fn set_volatile(&mut self, volatile: bool) {
+        let meta = self.meta();
+        if meta & KIND_MASK == Kind::Hash as u8 {
+            let flag = if volatile { VOLATILE } else { 0 };
+            // SAFETY: the header is initialized; the flag changes no offset.
+            unsafe { *self.base() = meta & !VOLATILE | flag };
+        }
+    }
+
+    /// For a hash that has fields with an expiry: no field expires before (Unix ms).
+    #[inline]
+    pub(crate) fn fields_earliest_ms(&self) -> Option<i64> {
+        self.get::<Hash>()?.earliest_expiry_ms()
     }
 
     /// The collection, if it is a `T`.

@@ -11,6 +11,7 @@ use crate::shard::Shard;
 /// What an expiry step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpireProgress {
+    /// Keys removed; in a walk for fields, hashes shown.
     pub expired: usize,
     /// Work done: segments and entries looked at.
     pub examined: usize,
@@ -19,7 +20,8 @@ pub struct ExpireProgress {
 }
 
 impl Shard {
-    /// Goes on with the walk and hands out entries that expire at `now_ms` or before, already removed. Stops after the
+    /// Goes on with the walk and hands out entries whose expiry is before `now_ms` (a key lives
+    /// through its last millisecond), already removed. Stops after the
     /// segment (up to about a thousand entries) in which `budget` is used up, or at the end of the table; the next
     /// step begins where this one stopped.
     pub fn expire_step(
@@ -48,6 +50,38 @@ impl Shard {
             );
             progress.examined += seen + 1;
             db.expiry_at = next.unwrap_or(0);
+            if next.is_none() {
+                progress.finished = true;
+                break;
+            }
+        }
+        progress
+    }
+
+    /// The same walk for fields of hashes: shows each hash that may have fields due at `now_ms` to `due`, which takes
+    /// them out (`Hash::expire_due`). A hash that is empty then is removed; saying so is the callback's business too.
+    pub fn expire_fields_step(
+        &mut self,
+        db: DbIndex,
+        now_ms: i64,
+        budget: usize,
+        mut due: impl FnMut(&mut Entry),
+    ) -> ExpireProgress {
+        let (db, guard) = self.parts(db);
+        let mut progress = ExpireProgress::default();
+        if db.table.volatile_len() == 0 {
+            db.fields_at = 0;
+            return ExpireProgress { finished: true, ..progress };
+        }
+        let origin = db.origin;
+        while progress.examined < budget {
+            let (next, seen) = db.table.expire_fields(db.fields_at, now_ms, |entry| {
+                guard.before_change(origin, entry);
+                progress.expired += 1;
+                due(entry);
+            });
+            progress.examined += seen + 1;
+            db.fields_at = next.unwrap_or(0);
             if next.is_none() {
                 progress.finished = true;
                 break;

@@ -317,6 +317,52 @@ impl<'k> Locked<'k> {
         cursor
     }
 
+    /// Shows up to `count` entries of a database to `f`, for the eviction's choice: a run of neighbours in hash order
+    /// from one of the shards held.
+    pub fn sample(&self, db: DbIndex, rng: &mut Rng, count: usize, f: impl FnMut(&Entry)) {
+        let mut number = rng.below(self.dbsize(db) as u64) as usize;
+        for (_, shard) in &self.shards {
+            let table = &shard.db(db).table;
+            if number < table.len() {
+                return table.sample(rng, count, f);
+            }
+            number -= table.len();
+        }
+    }
+
+    /// To be called after a command that may have given a hash its first expiring field or taken its last: the walk
+    /// for expired fields and `DbStats::volatile` learn of it. Whole hashes that come or go are noted by themselves.
+    pub fn note_fields(&mut self, db: DbIndex, key: &HashedKey<'_>) {
+        let hash = self.keyspace.table_hash(key.hash);
+        self.shard_mut(key.hash).parts(db).0.table.note_fields(hash, key.bytes);
+    }
+
+    /// Shows hashes with due fields in the shards held; see `Shard::expire_fields_step`.
+    pub fn expire_fields_step(
+        &mut self,
+        db: DbIndex,
+        now_ms: i64,
+        budget: usize,
+        mut due: impl FnMut(&mut Entry),
+    ) -> ExpireProgress {
+        self.walk_shards(budget, |shard, left| shard.expire_fields_step(db, now_ms, left, &mut due))
+    }
+
+    fn walk_shards(
+        &mut self,
+        budget: usize,
+        mut step: impl FnMut(&mut Shard, usize) -> ExpireProgress,
+    ) -> ExpireProgress {
+        let mut progress = ExpireProgress { finished: true, ..ExpireProgress::default() };
+        for (_, shard) in &mut self.shards {
+            let one = step(shard, budget.saturating_sub(progress.examined));
+            progress.expired += one.expired;
+            progress.examined += one.examined;
+            progress.finished &= one.finished;
+        }
+        progress
+    }
+
     /// Removes expired entries of a database in the shards held; see `expiry`.
     pub fn expire_step(
         &mut self,
@@ -325,15 +371,7 @@ impl<'k> Locked<'k> {
         budget: usize,
         mut expired: impl FnMut(Entry),
     ) -> ExpireProgress {
-        let mut progress = ExpireProgress { finished: true, ..ExpireProgress::default() };
-        for (_, shard) in &mut self.shards {
-            let left = budget.saturating_sub(progress.examined);
-            let step = shard.expire_step(db, now_ms, left, &mut expired);
-            progress.expired += step.expired;
-            progress.examined += step.examined;
-            progress.finished &= step.finished;
-        }
-        progress
+        self.walk_shards(budget, |shard, left| shard.expire_step(db, now_ms, left, &mut expired))
     }
 }
 

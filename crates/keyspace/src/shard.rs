@@ -206,7 +206,7 @@ impl Shard {
             return None;
         }
         let table = db.table.take_all();
-        db.expiry_at = 0;
+        (db.expiry_at, db.fields_at) = (0, 0);
         match (db.snapshot_at.take(), &mut guard.snapshot) {
             (Some(at), Some(snapshot)) => {
                 snapshot.leftovers.push(Leftover { origin: db.origin, table, at });

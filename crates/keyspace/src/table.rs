@@ -58,6 +58,7 @@ pub struct Table {
     deepest: usize,
     len: usize,
     expires: usize,
+    volatile: usize,
     /// The sum of all expiries, for the average TTL.
     expires_sum_ms: i128,
     hash: TableHash,
@@ -93,6 +94,7 @@ impl Table {
             deepest: 0,
             len: 0,
             expires: 0,
+            volatile: 0,
             expires_sum_ms: 0,
             hash,
             scratch: Vec::new(),
@@ -110,6 +112,11 @@ impl Table {
     /// Entries that have an expiry.
     pub fn expires_len(&self) -> usize {
         self.expires
+    }
+
+    /// Hashes with fields that have an expiry.
+    pub fn volatile_len(&self) -> usize {
+        self.volatile
     }
 
     /// The sum of all expiries (Unix ms).
@@ -230,9 +237,13 @@ impl Table {
             return (self.insert_unique(hash, insert()), None);
         };
         let entry = entry_of_mut(segment.slot_mut(place));
-        let before = entry.expire_at_ms();
+        let (before, was_volatile) = (entry.expire_at_ms(), entry.is_volatile());
         let result = update(entry);
         let after = entry.expire_at_ms();
+        if was_volatile && !entry.is_volatile() {
+            segment.header_mut().volatile -= 1;
+            self.volatile -= 1;
+        }
         if before != after {
             self.note_expiry(segment, before, after);
         }
@@ -259,14 +270,41 @@ impl Table {
         }
     }
 
+    /// To be called after a hash's fields may have got or lost expiries: counts and hints follow.
+    pub(crate) fn note_fields(&mut self, hash: u64, key: &[u8]) {
+        if let Some((segment, place)) = self.locate(hash, key) {
+            self.note_fields_of(segment, entry_of_mut(segment.slot_mut(place)));
+        }
+    }
+
+    fn note_fields_of(&mut self, segment: Segment, entry: &mut Entry) {
+        let earliest_ms = entry.fields_earliest_ms();
+        let header = segment.header_mut();
+        match (entry.is_volatile(), earliest_ms.is_some()) {
+            (false, true) => {
+                header.volatile += 1;
+                self.volatile += 1;
+            }
+            (true, false) => {
+                header.volatile -= 1;
+                self.volatile -= 1;
+            }
+            _ => {}
+        }
+        header.fields_earliest_ms = header.fields_earliest_ms.min(earliest_ms.unwrap_or(i64::MAX));
+        entry.set_volatile(earliest_ms.is_some());
+    }
+
     /// Adds an entry whose key isn't in the table.
-    pub fn insert_unique(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+    pub fn insert_unique(&mut self, hash: u64, mut entry: Entry) -> &mut Entry {
         debug_assert!(self.find(hash, entry.key()).is_none(), "the key is there already");
         if self.directory.is_empty() {
             self.directory.push(Segment::new(MIN_BUCKETS, 0));
             (self.depth, self.deepest) = (0, 1);
         }
         let expiry = entry.expire_at_ms();
+        entry.set_volatile(false);
+        let has_fields = entry.fields_earliest_ms().is_some();
         let raw = entry.into_tagged(0);
         let (segment, place) = loop {
             let segment = self.directory[self.index(hash)];
@@ -280,6 +318,9 @@ impl Table {
         self.len += 1;
         if expiry.is_some() {
             self.note_expiry(segment, None, expiry);
+        }
+        if has_fields {
+            self.note_fields_of(segment, entry_of_mut(segment.slot_mut(place)));
         }
         entry_of_mut(segment.slot_mut(place))
     }
@@ -302,6 +343,10 @@ impl Table {
         let expiry = entry.expire_at_ms();
         if expiry.is_some() {
             self.note_expiry(segment, expiry, None);
+        }
+        if entry.is_volatile() {
+            segment.header_mut().volatile -= 1;
+            self.volatile -= 1;
         }
         entry
     }
@@ -369,7 +414,7 @@ impl Table {
                     slot.map_addr(|addr| addr & ((1 << 48) - 1) | tag << 48)
                 })
                 .collect();
-            match Segment::build(buckets_for(slots.len()), depth + 1, &slots) {
+            match Segment::build(buckets_for(slots.len()), MAX_BUCKETS, depth + 1, &slots) {
                 Some(segment) => {
                     segment.recount_expiry();
                     self.install(hash, segment);
@@ -399,32 +444,40 @@ impl Table {
         }
     }
 
-    /// After a removal: merges the segment with its buddy or makes it smaller, if it is rather empty.
+    /// After a removal: merges the segment with its buddy or makes it smaller, if it is rather empty. Tried at every
+    /// 8th or 32nd count only: where keys leave in hash order, what is left crowds one end and may not fit.
+    #[inline]
     fn shrink(&mut self, hash: u64) {
         let Some(segment) = self.segment(hash) else { return };
         let count = segment.header().count as usize;
-        if count * 100 >= segment.buckets() * SLOTS * SHRINK_PERCENT {
-            return;
-        }
-        // Looking at the buddy costs a cache line, so a small segment does it every eighth time only.
-        if segment.depth() > 0
-            && (segment.buckets() > MIN_BUCKETS || count.is_multiple_of(8))
-            && self.merge(hash, segment)
+        if count * 100 < segment.buckets() * SLOTS * SHRINK_PERCENT
+            && count.is_multiple_of(if count < 64 { 8 } else { 32 })
         {
-            return;
+            self.shrink_now(hash, segment);
         }
-        let buckets = buckets_for(count);
-        if buckets < segment.buckets()
-            && let Some(new) = segment.rebuilt(buckets, &mut self.scratch)
-        {
+    }
+
+    #[cold]
+    fn shrink_now(&mut self, hash: u64, segment: Segment) {
+        let mut merged = false;
+        // All the way up: nothing may ever be removed from a merged segment that is empty.
+        while self.merge(hash) {
+            merged = true;
+        }
+        if !merged && let Some(new) = segment.shrunk(&mut self.scratch) {
             self.install(hash, new);
             // SAFETY: no directory word refers to it any more.
             unsafe { segment.free() };
         }
     }
 
-    fn merge(&mut self, hash: u64, segment: Segment) -> bool {
+    /// Merges the segment of `hash` with its buddy, if there is one and both together have few entries.
+    fn merge(&mut self, hash: u64) -> bool {
+        let segment = self.directory[self.index(hash)];
         let depth = segment.depth();
+        if depth == 0 {
+            return false;
+        }
         let side = 1u64 << (64 - depth);
         let buddy = self.directory[self.index(hash ^ side)];
         let count = segment.header().count + buddy.header().count;
@@ -473,7 +526,7 @@ impl Table {
         u64::try_from(behind).ok()
     }
 
-    /// Takes out the entries of the segment at hash position `from` that expire at `now_ms` or before, if its hints
+    /// Takes out the entries of the segment at hash position `from` whose expiry is before `now_ms`, if its hints
     /// say that there may be any; `before` sees each of them first. Returns the position behind the segment (`None` at
     /// the end) and how many entries were looked at.
     pub(crate) fn expire_segment(
@@ -484,15 +537,9 @@ impl Table {
         mut expired: impl FnMut(Entry),
     ) -> (Option<u64>, usize) {
         let Some(segment) = self.segment(from) else { return (None, 0) };
-        let depth = segment.depth();
-        let behind = if depth == 0 {
-            None
-        } else {
-            let prefix = from >> (64 - depth);
-            (prefix + 1).checked_mul(1 << (64 - depth))
-        };
+        let behind = end_of(segment, from);
         let header = segment.header();
-        if header.expires == 0 || header.earliest_ms > now_ms {
+        if header.expires == 0 || header.earliest_ms >= now_ms {
             return (behind, 0);
         }
         let mut seen = 0;
@@ -513,7 +560,7 @@ impl Table {
                 }
                 seen += 1;
                 match entry_of(&raw).expire_at_ms() {
-                    Some(at) if at <= now_ms => {
+                    Some(at) if at < now_ms => {
                         before(entry_of(&raw));
                         let entry = self.take(segment, place);
                         expired(entry);
@@ -524,6 +571,49 @@ impl Table {
             }
         }
         segment.header_mut().earliest_ms = earliest_ms;
+        self.shrink(from);
+        (behind, seen)
+    }
+
+    /// Shows the hashes of the segment at hash position `from` whose earliest field expiry is `now_ms` or before to
+    /// `due`, if the hints say that there may be any, and drops those that are empty afterwards. Returns as
+    /// `expire_segment`.
+    pub(crate) fn expire_fields(
+        &mut self,
+        from: u64,
+        now_ms: i64,
+        mut due: impl FnMut(&mut Entry),
+    ) -> (Option<u64>, usize) {
+        let Some(segment) = self.segment(from) else { return (None, 0) };
+        let behind = end_of(segment, from);
+        let header = segment.header();
+        if header.volatile == 0 || header.fields_earliest_ms > now_ms {
+            return (behind, 0);
+        }
+        segment.header_mut().fields_earliest_ms = i64::MAX;
+        let mut seen = 0;
+        // From the back, as in `expire_segment`.
+        for bucket in (0..segment.buckets()).rev() {
+            for slot in (0..SLOTS).rev() {
+                let place = Place { bucket, slot };
+                if segment.slot(place).is_null() {
+                    continue;
+                }
+                seen += 1;
+                let entry = entry_of_mut(segment.slot_mut(place));
+                if !entry.is_volatile() {
+                    continue;
+                }
+                if entry.fields_earliest_ms().is_some_and(|at| at <= now_ms) {
+                    due(entry);
+                    if entry.elements() == 0 {
+                        drop(self.take(segment, place));
+                        continue;
+                    }
+                }
+                self.note_fields_of(segment, entry);
+            }
+        }
         self.shrink(from);
         (behind, seen)
     }
@@ -553,6 +643,22 @@ impl Table {
         self.iter().next()
     }
 
+    /// Shows up to `count` entries to `f`: neighbours in hash order from a random position on. Cheaper than as many
+    /// calls of `random`, and nearly as fair.
+    pub fn sample(&self, rng: &mut Rng, count: usize, mut f: impl FnMut(&Entry)) {
+        let mut left = count.min(self.len);
+        let mut at = rng.next_u64();
+        while left > 0 {
+            let shown = |entry: &Entry| {
+                if left > 0 {
+                    left -= 1;
+                    f(entry);
+                }
+            };
+            at = self.scan_bucket(at, shown).unwrap_or(0);
+        }
+    }
+
     /// All entries in hash order, roughly.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.segments().flat_map(|segment| {
@@ -567,6 +673,15 @@ impl Table {
     pub fn take_all(&mut self) -> Table {
         std::mem::replace(self, Table::new(self.hash))
     }
+}
+
+/// The hash position behind a segment that `hash` lies in; `None` at the end.
+fn end_of(segment: Segment, hash: u64) -> Option<u64> {
+    if segment.depth() == 0 {
+        return None;
+    }
+    let bits = 64 - segment.depth();
+    ((hash >> bits) + 1).checked_mul(1 << bits)
 }
 
 impl Drop for Table {

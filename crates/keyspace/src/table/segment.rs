@@ -39,8 +39,12 @@ pub(super) struct Header {
     pub count: u32,
     /// Entries that have an expiry.
     pub expires: u32,
+    /// Hashes with fields that have an expiry.
+    pub volatile: u32,
     /// No expiry in the segment is earlier, Unix ms.
     pub earliest_ms: i64,
+    /// No field's expiry is earlier, Unix ms.
+    pub fields_earliest_ms: i64,
 }
 
 /// A segment's address, bucket count and local depth, as packed in a directory word. Copying it copies the reference.
@@ -94,7 +98,8 @@ impl Segment {
             handle_alloc_error(layout);
         }
         let segment = Segment(block.map_addr(|addr| addr | (buckets << 6 | depth as usize) << ADDR_BITS));
-        segment.header_mut().earliest_ms = i64::MAX;
+        let header = segment.header_mut();
+        (header.earliest_ms, header.fields_earliest_ms) = (i64::MAX, i64::MAX);
         segment
     }
 
@@ -271,12 +276,12 @@ impl Segment {
         }
     }
 
-    /// A segment of at least `buckets` buckets with the entries of `slots`, tagged for its depth; `None` if even the
-    /// largest has no place for them. The entries' pointers are copied: one of old and new is then to be freed
+    /// A segment of `buckets` to `most` buckets with the entries of `slots`, tagged for its depth; `None` if they have no
+    /// place there. The entries' pointers are copied: one of old and new is then to be freed
     /// without its entries.
-    pub fn build(buckets: usize, depth: u32, slots: &[Slot]) -> Option<Segment> {
+    pub fn build(buckets: usize, most: usize, depth: u32, slots: &[Slot]) -> Option<Segment> {
         let mut buckets = buckets;
-        while buckets <= MAX_BUCKETS {
+        while buckets <= most {
             let segment = Segment::new(buckets, depth);
             if slots.iter().all(|&slot| segment.place(slot).is_some()) {
                 segment.header_mut().count = slots.len() as u32;
@@ -291,18 +296,21 @@ impl Segment {
 
     /// The same entries in a segment of the next size or more; `None` at the largest.
     pub fn grown(self, scratch: &mut Vec<Slot>) -> Option<Segment> {
-        let buckets = next_buckets(self.buckets());
-        if buckets > MAX_BUCKETS {
-            return None;
-        }
-        self.rebuilt(buckets, scratch)
+        self.rebuilt(next_buckets(self.buckets()), MAX_BUCKETS, scratch)
     }
 
-    /// The same entries in a segment of at least that many buckets.
-    pub fn rebuilt(self, buckets: usize, scratch: &mut Vec<Slot>) -> Option<Segment> {
+    /// The same entries in a smaller segment.
+    pub fn shrunk(self, scratch: &mut Vec<Slot>) -> Option<Segment> {
+        self.rebuilt(buckets_for(self.header().count as usize), self.buckets() - 1, scratch)
+    }
+
+    fn rebuilt(self, buckets: usize, most: usize, scratch: &mut Vec<Slot>) -> Option<Segment> {
+        if buckets > most {
+            return None;
+        }
         scratch.clear();
         self.for_each(|slot| scratch.push(slot));
-        let new = Segment::build(buckets, self.depth(), scratch)?;
+        let new = Segment::build(buckets, most, self.depth(), scratch)?;
         new.copy_expiry_hints(&[self]);
         Some(new)
     }
@@ -313,28 +321,38 @@ impl Segment {
         scratch.clear();
         low.for_each(|slot| scratch.push(retag(slot, tag_of(slot) >> 1)));
         high.for_each(|slot| scratch.push(retag(slot, tag_of(slot) >> 1 | 0x8000)));
-        let new = Segment::build(buckets_for(scratch.len()), low.depth() - 1, scratch)?;
+        let new = Segment::build(buckets_for(scratch.len()), MAX_BUCKETS, low.depth() - 1, scratch)?;
         new.copy_expiry_hints(&[low, high]);
         Some(new)
     }
 
     fn copy_expiry_hints(self, from: &[Segment]) {
         let header = self.header_mut();
-        header.expires = from.iter().map(|s| s.header().expires).sum();
-        header.earliest_ms = from.iter().map(|s| s.header().earliest_ms).min().unwrap_or(i64::MAX);
+        for old in from.iter().map(|segment| segment.header()) {
+            header.expires += old.expires;
+            header.volatile += old.volatile;
+            header.earliest_ms = header.earliest_ms.min(old.earliest_ms);
+            header.fields_earliest_ms = header.fields_earliest_ms.min(old.fields_earliest_ms);
+        }
     }
 
-    /// Counts entries with an expiry by looking at each.
+    /// Sets counts and hints of expiry by looking at each entry.
     pub fn recount_expiry(self) {
-        let (mut expires, mut earliest_ms) = (0, i64::MAX);
+        let header = self.header_mut();
+        (header.expires, header.volatile) = (0, 0);
+        (header.earliest_ms, header.fields_earliest_ms) = (i64::MAX, i64::MAX);
         self.for_each(|slot| {
-            if let Some(at) = entry_of(&slot).expire_at_ms() {
-                expires += 1;
-                earliest_ms = earliest_ms.min(at);
+            let entry = entry_of(&slot);
+            if let Some(at) = entry.expire_at_ms() {
+                header.expires += 1;
+                header.earliest_ms = header.earliest_ms.min(at);
+            }
+            if entry.is_volatile() {
+                header.volatile += 1;
+                let at = entry.fields_earliest_ms().unwrap_or(i64::MAX);
+                header.fields_earliest_ms = header.fields_earliest_ms.min(at);
             }
         });
-        let header = self.header_mut();
-        (header.expires, header.earliest_ms) = (expires, earliest_ms);
     }
 }
 

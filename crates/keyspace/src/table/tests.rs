@@ -8,12 +8,13 @@ pub(super) fn check(table: &Table) {
     let (mut len, mut expires, mut deepest, mut words) = (0, 0, 0, 0);
     let mut keys = HashSet::new();
     let mut sum = 0i128;
+    let mut total_volatile = 0;
     for segment in table.segments() {
         let span = 1usize << (table.depth - segment.depth());
         assert_eq!(words % span, 0);
         assert!(table.directory[words..words + span].iter().all(|s| *s == segment));
         deepest += usize::from(segment.depth() == table.depth);
-        let (mut count, mut with_expiry) = (0, 0);
+        let (mut count, mut with_expiry, mut volatile) = (0, 0, 0);
         for bucket in 0..segment.buckets() {
             for &slot in segment.bucket(bucket) {
                 if slot.is_null() {
@@ -28,6 +29,10 @@ pub(super) fn check(table: &Table) {
                 assert!((home..bucket).all(|b| segment.bucket(b).iter().all(|s| !s.is_null())));
                 assert!(keys.insert(entry.key().to_vec()));
                 count += 1;
+                if let Some(at) = entry.fields_earliest_ms() {
+                    assert!(entry.is_volatile() && segment.header().fields_earliest_ms <= at);
+                    volatile += 1;
+                }
                 if let Some(at) = entry.expire_at_ms() {
                     with_expiry += 1;
                     sum += i128::from(at);
@@ -37,12 +42,15 @@ pub(super) fn check(table: &Table) {
         }
         assert_eq!(segment.header().count, count);
         assert_eq!(segment.header().expires, with_expiry);
+        assert_eq!(segment.header().volatile, volatile);
+        total_volatile += volatile as usize;
         len += count as usize;
         expires += with_expiry as usize;
         words += span;
     }
     assert_eq!(words, table.directory.len());
     assert_eq!((len, expires, sum), (table.len, table.expires, table.expires_sum_ms));
+    assert_eq!(total_volatile, table.volatile);
     if !table.directory.is_empty() {
         assert_eq!(deepest, table.deepest);
     }
@@ -102,6 +110,84 @@ fn grows_full_and_shrinks_to_the_smallest() {
 }
 
 #[test]
+fn removals_in_hash_order_leave_the_smallest_table() {
+    for backwards in [false, true] {
+        let mut table = table();
+        for number in 0..30_000 {
+            put(&mut table, &name(number), None);
+        }
+        let mut keys: Vec<(u64, Vec<u8>)> =
+            table.iter().map(|entry| (table.hash.of_key(entry.key()), entry.key().to_vec())).collect();
+        keys.sort_unstable();
+        if backwards {
+            keys.reverse();
+        }
+        for (number, (hash, key)) in keys.iter().enumerate() {
+            assert!(table.remove(*hash, key).is_some());
+            if number % 5_000 == 0 {
+                check(&table);
+            }
+        }
+        check(&table);
+        assert_eq!((table.directory.len(), table.directory[0].buckets()), (1, MIN_BUCKETS));
+    }
+}
+
+#[test]
+fn hashes_with_expiring_fields_are_counted_and_found() {
+    use crate::entry::Value;
+    use crate::value::hash::{Hash, HashConfig, SetExpiry};
+    let seed = HashSeed { k0: 3, k1: 4 };
+    let config = HashConfig { max_listpack_entries: 8, max_listpack_value: 64, seed };
+    let mut table = table();
+    for number in 0..4_000u32 {
+        let mut value = Hash::new();
+        let expiry = if number % 4 == 0 { SetExpiry::At(i64::from(number)) } else { SetExpiry::Clear };
+        value.set(b"field", b"value", expiry, 0, &config);
+        if number % 8 == 0 {
+            value.set(b"other", b"value", SetExpiry::Clear, 0, &config);
+        }
+        let key = name(number);
+        let hash = table.hash.of_key(&key);
+        table.insert_unique(hash, Entry::new(&key, Value::Hash(value), None));
+    }
+    check(&table);
+    assert_eq!(table.volatile_len(), 1_000);
+    // A field gets an expiry, another loses its; the table is told.
+    for (number, expiry_ms) in [(1, Some(77)), (4, None)] {
+        let key = name(number);
+        let hash = table.hash.of_key(&key);
+        let entry = table.find_mut(hash, &key).unwrap();
+        assert!(entry.get_mut::<Hash>().unwrap().set_expiry(b"field", expiry_ms, 0, &config));
+        table.note_fields(hash, &key);
+        check(&table);
+    }
+    // Overwriting and removing count too.
+    let key = name(8);
+    let hash = table.hash.of_key(&key);
+    table.upsert(hash, &key, |entry| entry.set_string(StrValue::Int(1), None), || unreachable!());
+    assert!(del(&mut table, &name(12)).is_some());
+    check(&table);
+    assert_eq!(table.volatile_len(), 998);
+    let (mut shown, mut position) = (0, Some(0));
+    while let Some(at) = position {
+        position = table
+            .expire_fields(at, 1_999, |entry| {
+                shown += 1;
+                assert_eq!(entry.get_mut::<Hash>().unwrap().expire_due(1_999, 10, |_| ()), 1);
+            })
+            .0;
+    }
+    check(&table);
+    assert_eq!((shown, table.volatile_len()), (498, 500));
+    // Those with one field only are gone with it: every second one of 4, 12, 20 ..., less 4 and 12, plus 1.
+    assert_eq!(table.len(), 3_999 - 249);
+    let mut sampled = 0;
+    table.sample(&mut Rng::new(1), 10, |_| sampled += 1);
+    assert_eq!(sampled, 10);
+}
+
+#[test]
 fn random_is_fair() {
     let mut table = table();
     let mut rng = Rng::new(3);
@@ -137,7 +223,7 @@ fn expiry_pass_takes_what_is_due_and_learns_the_rest() {
     }
     let mut due = 0;
     let mut seen_before = 0;
-    for now in [-1, 99, 500] {
+    for now in [0, 100, 501] {
         let mut at = Some(0);
         while let Some(position) = at {
             at = table
@@ -146,19 +232,19 @@ fn expiry_pass_takes_what_is_due_and_learns_the_rest() {
                     now,
                     |_| seen_before += 1,
                     |entry| {
-                        assert!(entry.expire_at_ms().unwrap() <= now);
+                        assert!(entry.expire_at_ms().unwrap() < now);
                         due += 1;
                     },
                 )
                 .0;
         }
         check(&table);
-        assert!(table.iter().all(|entry| entry.expire_at_ms().is_none_or(|at| at > now)));
+        assert!(table.iter().all(|entry| entry.expire_at_ms().is_none_or(|at| at >= now)));
         assert_eq!(due, seen_before);
     }
     assert_eq!((due, table.len()), (20 * 251, 20_000 - 20 * 251));
     // With exact hints nothing is looked at.
-    assert_eq!(table.expire_segment(0, 500, |_| (), |_| ()).1, 0);
+    assert_eq!(table.expire_segment(0, 501, |_| (), |_| ()).1, 0);
 }
 
 #[derive(Clone, Debug)]
