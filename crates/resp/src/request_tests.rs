@@ -279,17 +279,18 @@ fn speed_of_pipelined_sets() {
     let stream = one.repeat(1000);
     let (mut state, mut request) = (ParseState::new(), Request::new());
     let limits = Limits::default();
-    let mut bytes = 0;
-    let start = std::time::Instant::now();
-    for _ in 0..2000 {
-        let mut rest = &stream[..];
+    let mut best_ns = u128::MAX;
+    for _ in 0..200 {
+        let (mut rest, mut bytes) = (&stream[..], 0);
+        let start = std::time::Instant::now();
         while let Ok(Step::Complete { consumed }) = state.parse(rest, &limits, &mut request) {
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(rest, &mut args);
             bytes += args.iter().map(|arg| arg.len()).sum::<usize>();
             rest = &rest[consumed..];
         }
+        best_ns = best_ns.min(start.elapsed().as_nanos());
+        assert_eq!(bytes, 1000 * 35);
     }
-    assert_eq!(bytes, 2_000_000 * 35);
-    println!("{:.1} ns per SET", start.elapsed().as_nanos() as f64 / 2e6);
+    println!("{:.1} ns per SET", best_ns as f64 / 1000.0);
 }
