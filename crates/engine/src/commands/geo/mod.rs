@@ -1,6 +1,7 @@
 //! Positions in sorted sets, whose scores are geohashes of 52 bits: adding, positions, distances. The searches are in
 //! `search`, the arithmetic in `kara_encoding::geohash`.
 
+mod radius;
 mod search;
 
 use super::prelude::*;
@@ -15,20 +16,27 @@ pub const COMMANDS: &[Spec] = &[
     GEODIST,
     GEOHASH,
     GEOPOS,
-    search::GEORADIUS,
-    search::GEORADIUSBYMEMBER,
-    search::GEORADIUSBYMEMBER_RO,
-    search::GEORADIUS_RO,
+    radius::GEORADIUS,
+    radius::GEORADIUSBYMEMBER,
+    radius::GEORADIUSBYMEMBER_RO,
+    radius::GEORADIUS_RO,
     search::GEOSEARCH,
     search::GEOSEARCHSTORE,
 ];
 
-const UNITS: &[Arg] = &[
-    Arg { name: "m", kind: ArgKind::PureToken, token: Some("M"), ..Arg::NEW },
-    Arg { name: "km", kind: ArgKind::PureToken, token: Some("KM"), ..Arg::NEW },
-    Arg { name: "ft", kind: ArgKind::PureToken, token: Some("FT"), ..Arg::NEW },
-    Arg { name: "mi", kind: ArgKind::PureToken, token: Some("MI"), ..Arg::NEW },
-];
+/// A word of its own among the documented arguments.
+const fn word(name: &'static str, token: &'static str, optional: bool) -> Arg {
+    Arg { name, kind: ArgKind::PureToken, token: Some(token), optional, ..Arg::NEW }
+}
+
+const UNIT: Arg = Arg {
+    name: "unit",
+    kind: ArgKind::Oneof,
+    args: &[word("m", "M", false), word("km", "KM", false), word("ft", "FT", false), word("mi", "MI", false)],
+    ..Arg::NEW
+};
+const LONGITUDE: Arg = Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW };
+const LATITUDE: Arg = Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW };
 
 /// Metres in a unit of length.
 fn parse_unit_m(text: &[u8]) -> Result<f64, CommandError> {
@@ -125,11 +133,7 @@ pub(super) const GEOADD: Spec = Spec {
             name: "data",
             kind: ArgKind::Block,
             multiple: true,
-            args: &[
-                Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-                Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-                Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
-            ],
+            args: &[LONGITUDE, LATITUDE, Arg { name: "member", kind: ArgKind::String, ..Arg::NEW }],
             ..Arg::NEW
         },
     ],
@@ -248,7 +252,7 @@ pub(super) const GEODIST: Spec = Spec {
         KEY,
         Arg { name: "member1", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "member2", kind: ArgKind::String, ..Arg::NEW },
-        Arg { name: "unit", kind: ArgKind::Oneof, optional: true, args: UNITS, ..Arg::NEW },
+        UNIT,
     ],
     handler: Some(geodist),
     ..Spec::NEW

@@ -1,14 +1,36 @@
-//! Searching positions by area: GEOSEARCH with its storing form, and the older GEORADIUS commands.
+//! Searching positions by area: the way through the arguments and the cells, GEOSEARCH and its storing form.
 
 use super::super::prelude::*;
 use super::super::zset::{KEY, ONE_READ, config, delete, store};
-use super::{UNITS, parse_point, parse_unit_m, position, reply_distance, reply_point};
+use super::{
+    LATITUDE, LONGITUDE, UNIT, parse_point, parse_unit_m, position, reply_distance, reply_point, word,
+};
 use kara_encoding::geohash::{Area, Point};
 use kara_keyspace::value::zset::{ScoreRange, ZSet};
 
+pub(super) const WITHCOORD: Arg = word("withcoord", "WITHCOORD", true);
+pub(super) const WITHDIST: Arg = word("withdist", "WITHDIST", true);
+pub(super) const WITHHASH: Arg = word("withhash", "WITHHASH", true);
+pub(super) const ORDER: Arg = Arg {
+    name: "order",
+    kind: ArgKind::Oneof,
+    optional: true,
+    args: &[word("asc", "ASC", false), word("desc", "DESC", false)],
+    ..Arg::NEW
+};
+pub(super) const COUNT: Arg = Arg {
+    name: "count-block",
+    kind: ArgKind::Block,
+    optional: true,
+    args: &[
+        Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
+        word("any", "ANY", true),
+    ],
+    ..Arg::NEW
+};
 /// Where a command's arguments come from.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+pub(super) enum Form {
     /// GEORADIUS: key, longitude, latitude, radius, unit
     Radius,
     /// GEORADIUSBYMEMBER: key, member, radius, unit
@@ -25,7 +47,7 @@ impl Form {
     }
 
     /// Where the options begin.
-    fn options_at(self) -> usize {
+    pub(super) fn options_at(self) -> usize {
         match self {
             Form::Radius => 6,
             Form::RadiusByMember => 5,
@@ -281,7 +303,7 @@ fn collect(set: &ZSet, area: &Area, limit: usize) -> Vec<Found> {
     found
 }
 
-fn search(cx: &mut Cx, form: Form, may_store: bool) -> Outcome {
+pub(super) fn search(cx: &mut Cx, form: Form, may_store: bool) -> Outcome {
     let key = cx.arg(form.key_at());
     let set = cx.keys.read_as::<ZSet>(key)?;
     let mut query = Query::parse(cx.args, form, may_store, set)?;
@@ -351,27 +373,6 @@ fn store_found(cx: &mut Cx, destination: &[u8], query: &Query<'_>, form: Form, f
     effect
 }
 
-/// The keys of GEORADIUS and GEORADIUSBYMEMBER: the set, and the destination that the handler will use, which is the
-/// last one given.
-fn radius_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>, form: Form) -> Result<(), ()> {
-    found.push((1, KeyFlags::RO.union(KeyFlags::ACCESS)));
-    let mut destination = None;
-    let mut at = form.options_at();
-    while let Some(word) = args.get(at) {
-        if (word.eq_ignore_ascii_case(b"store") || word.eq_ignore_ascii_case(b"storedist"))
-            && at + 1 < args.len()
-        {
-            destination = Some(at + 1);
-            at += 1;
-        } else if word.eq_ignore_ascii_case(b"count") {
-            at += 1;
-        }
-        at += 1;
-    }
-    found.extend(destination.map(|at| (at, KeyFlags::OW.union(KeyFlags::UPDATE))));
-    Ok(())
-}
-
 pub(super) const GEOSEARCH: Spec = Spec {
     name: "geosearch",
     arity: Arity::AtLeast(7),
@@ -394,10 +395,7 @@ pub(super) const GEOSEARCH: Spec = Spec {
                     name: "fromlonlat",
                     kind: ArgKind::Block,
                     token: Some("FROMLONLAT"),
-                    args: &[
-                        Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-                        Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-                    ],
+                    args: &[LONGITUDE, LATITUDE],
                     ..Arg::NEW
                 },
             ],
@@ -412,7 +410,7 @@ pub(super) const GEOSEARCH: Spec = Spec {
                     kind: ArgKind::Block,
                     args: &[
                         Arg { name: "radius", kind: ArgKind::Double, token: Some("BYRADIUS"), ..Arg::NEW },
-                        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
+                        UNIT,
                     ],
                     ..Arg::NEW
                 },
@@ -422,7 +420,7 @@ pub(super) const GEOSEARCH: Spec = Spec {
                     args: &[
                         Arg { name: "width", kind: ArgKind::Double, token: Some("BYBOX"), ..Arg::NEW },
                         Arg { name: "height", kind: ArgKind::Double, ..Arg::NEW },
-                        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
+                        UNIT,
                     ],
                     ..Arg::NEW
                 },
@@ -441,10 +439,7 @@ pub(super) const GEOSEARCH: Spec = Spec {
                             name: "vertices",
                             kind: ArgKind::Block,
                             multiple: true,
-                            args: &[
-                                Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-                                Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-                            ],
+                            args: &[LONGITUDE, LATITUDE],
                             ..Arg::NEW
                         },
                     ],
@@ -453,47 +448,11 @@ pub(super) const GEOSEARCH: Spec = Spec {
             ],
             ..Arg::NEW
         },
-        Arg {
-            name: "order",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "count-block",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
-                Arg { name: "any", kind: ArgKind::PureToken, token: Some("ANY"), optional: true, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withcoord",
-            kind: ArgKind::PureToken,
-            token: Some("WITHCOORD"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withdist",
-            kind: ArgKind::PureToken,
-            token: Some("WITHDIST"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withhash",
-            kind: ArgKind::PureToken,
-            token: Some("WITHHASH"),
-            optional: true,
-            ..Arg::NEW
-        },
+        ORDER,
+        COUNT,
+        WITHCOORD,
+        WITHDIST,
+        WITHHASH,
     ],
     handler: Some(geosearch),
     ..Spec::NEW
@@ -539,10 +498,7 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
                     name: "fromlonlat",
                     kind: ArgKind::Block,
                     token: Some("FROMLONLAT"),
-                    args: &[
-                        Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-                        Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-                    ],
+                    args: &[LONGITUDE, LATITUDE],
                     ..Arg::NEW
                 },
             ],
@@ -557,7 +513,7 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
                     kind: ArgKind::Block,
                     args: &[
                         Arg { name: "radius", kind: ArgKind::Double, token: Some("BYRADIUS"), ..Arg::NEW },
-                        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
+                        UNIT,
                     ],
                     ..Arg::NEW
                 },
@@ -567,7 +523,7 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
                     args: &[
                         Arg { name: "width", kind: ArgKind::Double, token: Some("BYBOX"), ..Arg::NEW },
                         Arg { name: "height", kind: ArgKind::Double, ..Arg::NEW },
-                        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
+                        UNIT,
                     ],
                     ..Arg::NEW
                 },
@@ -586,10 +542,7 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
                             name: "vertices",
                             kind: ArgKind::Block,
                             multiple: true,
-                            args: &[
-                                Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-                                Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-                            ],
+                            args: &[LONGITUDE, LATITUDE],
                             ..Arg::NEW
                         },
                     ],
@@ -598,26 +551,8 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
             ],
             ..Arg::NEW
         },
-        Arg {
-            name: "order",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "count-block",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
-                Arg { name: "any", kind: ArgKind::PureToken, token: Some("ANY"), optional: true, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        ORDER,
+        COUNT,
         Arg {
             name: "storedist",
             kind: ArgKind::PureToken,
@@ -632,376 +567,4 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
 
 fn geosearchstore(cx: &mut Cx) -> Outcome {
     search(cx, Form::SearchStore, true)
-}
-
-pub(super) const GEORADIUS: Spec = Spec {
-    name: "georadius",
-    arity: Arity::AtLeast(6),
-    flags: Flags::DENYOOM.union(Flags::WRITE),
-    acl: Acl::GEO,
-    group: Group::Geo,
-    since: "3.2.0",
-    summary: "Gives or stores the members within a distance of a position.",
-    complexity: "O(N + log M), N being the number of members in the cells that cover the circle and M the size of the set.",
-    key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
-            begin: Begin::Keyword { keyword: "STORE", start_from: 6 },
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
-            begin: Begin::Keyword { keyword: "STOREDIST", start_from: 6 },
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-    ],
-    args: &[
-        KEY,
-        Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "radius", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
-        Arg {
-            name: "withcoord",
-            kind: ArgKind::PureToken,
-            token: Some("WITHCOORD"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withdist",
-            kind: ArgKind::PureToken,
-            token: Some("WITHDIST"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withhash",
-            kind: ArgKind::PureToken,
-            token: Some("WITHHASH"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "count-block",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
-                Arg {
-                    name: "any",
-                    kind: ArgKind::PureToken,
-                    token: Some("ANY"),
-                    since: "6.2.0",
-                    optional: true,
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "order",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "store",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg {
-                    name: "storekey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STORE"),
-                    key_spec: Some(1),
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "storedistkey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STOREDIST"),
-                    key_spec: Some(2),
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-    ],
-    get_keys: Some(georadius_keys),
-    handler: Some(georadius),
-    ..Spec::NEW
-};
-
-fn georadius_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), ()> {
-    radius_keys(args, found, Form::Radius)
-}
-
-fn georadius(cx: &mut Cx) -> Outcome {
-    search(cx, Form::Radius, true)
-}
-
-pub(super) const GEORADIUS_RO: Spec = Spec {
-    name: "georadius_ro",
-    arity: Arity::AtLeast(6),
-    flags: Flags::READONLY,
-    acl: Acl::GEO,
-    group: Group::Geo,
-    since: "3.2.10",
-    summary: "Gives the members within a distance of a position.",
-    complexity: "O(N + log M), N being the number of members in the cells that cover the circle and M the size of the set.",
-    key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "radius", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
-        Arg {
-            name: "withcoord",
-            kind: ArgKind::PureToken,
-            token: Some("WITHCOORD"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withdist",
-            kind: ArgKind::PureToken,
-            token: Some("WITHDIST"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withhash",
-            kind: ArgKind::PureToken,
-            token: Some("WITHHASH"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "count-block",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
-                Arg {
-                    name: "any",
-                    kind: ArgKind::PureToken,
-                    token: Some("ANY"),
-                    since: "6.2.0",
-                    optional: true,
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "order",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-    ],
-    handler: Some(georadius_ro),
-    ..Spec::NEW
-};
-
-fn georadius_ro(cx: &mut Cx) -> Outcome {
-    search(cx, Form::Radius, false)
-}
-
-pub(super) const GEORADIUSBYMEMBER: Spec = Spec {
-    name: "georadiusbymember",
-    arity: Arity::AtLeast(5),
-    flags: Flags::DENYOOM.union(Flags::WRITE),
-    acl: Acl::GEO,
-    group: Group::Geo,
-    since: "3.2.0",
-    summary: "Gives or stores the members within a distance of another member.",
-    complexity: "O(N + log M), N being the number of members in the cells that cover the circle and M the size of the set.",
-    key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
-            begin: Begin::Keyword { keyword: "STORE", start_from: 5 },
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
-            begin: Begin::Keyword { keyword: "STOREDIST", start_from: 5 },
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-    ],
-    args: &[
-        KEY,
-        Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
-        Arg { name: "radius", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
-        Arg {
-            name: "withcoord",
-            kind: ArgKind::PureToken,
-            token: Some("WITHCOORD"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withdist",
-            kind: ArgKind::PureToken,
-            token: Some("WITHDIST"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withhash",
-            kind: ArgKind::PureToken,
-            token: Some("WITHHASH"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "count-block",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
-                Arg { name: "any", kind: ArgKind::PureToken, token: Some("ANY"), optional: true, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "order",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "store",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg {
-                    name: "storekey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STORE"),
-                    key_spec: Some(1),
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "storedistkey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STOREDIST"),
-                    key_spec: Some(2),
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-    ],
-    get_keys: Some(georadiusbymember_keys),
-    handler: Some(georadiusbymember),
-    ..Spec::NEW
-};
-
-fn georadiusbymember_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), ()> {
-    radius_keys(args, found, Form::RadiusByMember)
-}
-
-fn georadiusbymember(cx: &mut Cx) -> Outcome {
-    search(cx, Form::RadiusByMember, true)
-}
-
-pub(super) const GEORADIUSBYMEMBER_RO: Spec = Spec {
-    name: "georadiusbymember_ro",
-    arity: Arity::AtLeast(5),
-    flags: Flags::READONLY,
-    acl: Acl::GEO,
-    group: Group::Geo,
-    since: "3.2.10",
-    summary: "Gives the members within a distance of another member.",
-    complexity: "O(N + log M), N being the number of members in the cells that cover the circle and M the size of the set.",
-    key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
-        Arg { name: "radius", kind: ArgKind::Double, ..Arg::NEW },
-        Arg { name: "unit", kind: ArgKind::Oneof, args: UNITS, ..Arg::NEW },
-        Arg {
-            name: "withcoord",
-            kind: ArgKind::PureToken,
-            token: Some("WITHCOORD"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withdist",
-            kind: ArgKind::PureToken,
-            token: Some("WITHDIST"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "withhash",
-            kind: ArgKind::PureToken,
-            token: Some("WITHHASH"),
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "count-block",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), ..Arg::NEW },
-                Arg { name: "any", kind: ArgKind::PureToken, token: Some("ANY"), optional: true, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "order",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-    ],
-    handler: Some(georadiusbymember_ro),
-    ..Spec::NEW
-};
-
-fn georadiusbymember_ro(cx: &mut Cx) -> Outcome {
-    search(cx, Form::RadiusByMember, false)
 }

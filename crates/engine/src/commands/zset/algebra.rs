@@ -241,19 +241,18 @@ fn diff(sources: &[(Source<'_>, f64)], config: &ZSetConfig) -> ZSet {
     ZSet::from_items(items, config)
 }
 
-fn combine(cx: &mut Cx, op: Op, query: &Query<'_>, present: &[bool]) -> ZSet {
-    let config = config(cx);
+fn combine(cx: &Cx, op: Op, query: &Query<'_>, present: &[bool], config: &ZSetConfig) -> ZSet {
     let sources = sources(cx, query, present);
     match op {
-        Op::Union => union(sources, query.aggregate, &config),
-        Op::Diff => diff(&sources, &config),
+        Op::Union => union(sources, query.aggregate, config),
+        Op::Diff => diff(&sources, config),
         Op::Inter => {
             let mut items = Vec::new();
             inter(sources, query.aggregate, |member, score| {
                 items.push((score, member.to_bytes()));
                 true
             });
-            ZSet::from_items(items, &config)
+            ZSet::from_items(items, config)
         }
     }
 }
@@ -262,7 +261,9 @@ fn answer(cx: &mut Cx, op: Op) -> Outcome {
     let (keys, rest) = split_keys(cx, cx.args.get(1..).unwrap_or_default())?;
     let present = read_all(cx, keys)?;
     let query = Query::parse(keys, rest, Options { weighs: op != Op::Diff, scores: true, limits: false })?;
-    let result = combine(cx, op, &query, &present);
+    // A listpack would forget the sign of a zero, which the reference keeps in replies.
+    let config = ZSetConfig { max_listpack_entries: 0, ..config(cx) };
+    let result = combine(cx, op, &query, &present, &config);
     reply_items(cx.reply, result.iter(), query.with_scores);
     Ok(Effect::None)
 }
@@ -271,7 +272,7 @@ fn answer_stored(cx: &mut Cx, op: Op, event: &'static str) -> Outcome {
     let (keys, rest) = split_keys(cx, cx.args.get(2..).unwrap_or_default())?;
     let present = read_all(cx, keys)?;
     let query = Query::parse(keys, rest, Options { weighs: op != Op::Diff, scores: false, limits: false })?;
-    let result = combine(cx, op, &query, &present);
+    let result = combine(cx, op, &query, &present, &config(cx));
     Ok(store(cx, cx.args[1], result, event))
 }
 
