@@ -98,14 +98,12 @@ impl Cell {
         edges(self.y, LAT_MAX, self.steps)
     }
 
-    /// The cell this many columns and rows away, around the edges of the map.
+    /// The cell this many columns and rows away, around the edges of the map. A direction that isn't moved in keeps its
+    /// one bit too many on the map's upper edge, as the reference has it.
     fn step(&self, dx: i32, dy: i32) -> Cell {
         let mask = (1u32 << self.steps) - 1;
-        Cell {
-            x: self.x.wrapping_add_signed(dx) & mask,
-            y: self.y.wrapping_add_signed(dy) & mask,
-            steps: self.steps,
-        }
+        let moved = |cell: u32, by: i32| if by == 0 { cell } else { cell.wrapping_add_signed(by) & mask };
+        Cell { x: moved(self.x, dx), y: moved(self.y, dy), steps: self.steps }
     }
 
     /// The scores of the positions in the cell: from the first to just before the second.
@@ -146,7 +144,8 @@ fn lat_distance_m(a: f64, b: f64) -> f64 {
 /// Distance on the sphere in metres, by the haversine formula.
 pub fn distance_m(a: Point, b: Point) -> f64 {
     let v = ((b.lon * RADIANS - a.lon * RADIANS) / 2.0).sin();
-    if v == 0.0 {
+    // 6 nm on the ground: the same meridian.
+    if v.abs() <= 1e-15 {
         return lat_distance_m(a.lat, b.lat);
     }
     let (lat_a, lat_b) = (a.lat * RADIANS, b.lat * RADIANS);
@@ -195,15 +194,13 @@ impl Area {
 
     /// The centre is where the mean of the vertices, as points in space, lies over the ground.
     pub fn polygon(vertices: Vec<Point>) -> Area {
-        let (mut x, mut y, mut z) = (0.0, 0.0, 0.0);
+        let (mut x, mut y, mut z) = (0.0f64, 0.0f64, 0.0f64);
         for vertex in &vertices {
             let (lon, lat) = (vertex.lon * RADIANS, vertex.lat * RADIANS);
-            x += EARTH_RADIUS_M * lat.cos() * lon.cos();
-            y += EARTH_RADIUS_M * lat.cos() * lon.sin();
-            z += EARTH_RADIUS_M * lat.sin();
+            x += lat.cos() * lon.cos();
+            y += lat.cos() * lon.sin();
+            z += lat.sin();
         }
-        let n = vertices.len().max(1) as f64;
-        let (x, y, z): (f64, f64, f64) = (x / n, y / n, z / n);
         let center = Point { lon: y.atan2(x) / RADIANS, lat: z.atan2((x * x + y * y).sqrt()) / RADIANS };
         Area { center, shape: Shape::Polygon(vertices) }
     }

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod connection;
 pub mod geo;
+pub mod sort;
 pub mod string;
 pub mod zset;
 
@@ -25,6 +26,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     geo::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     zset::COMMANDS,
 ];

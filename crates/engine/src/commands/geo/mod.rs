@@ -93,7 +93,7 @@ fn reply_point(reply: &mut Writer, point: Point) {
     }
 }
 
-pub(super) const GEOADD: Spec = Spec {
+const GEOADD: Spec = Spec {
     name: "geoadd",
     arity: Arity::AtLeast(5),
     flags: Flags::DENYOOM.union(Flags::WRITE),
@@ -182,7 +182,7 @@ fn geoadd(cx: &mut Cx) -> Outcome {
     }))
 }
 
-pub(super) const GEOPOS: Spec = Spec {
+const GEOPOS: Spec = Spec {
     name: "geopos",
     arity: Arity::AtLeast(2),
     flags: Flags::READONLY,
@@ -210,7 +210,7 @@ fn geopos(cx: &mut Cx) -> Outcome {
     Ok(Effect::None)
 }
 
-pub(super) const GEOHASH: Spec = Spec {
+const GEOHASH: Spec = Spec {
     name: "geohash",
     arity: Arity::AtLeast(2),
     flags: Flags::READONLY,
@@ -238,7 +238,7 @@ fn geohash(cx: &mut Cx) -> Outcome {
     Ok(Effect::None)
 }
 
-pub(super) const GEODIST: Spec = Spec {
+const GEODIST: Spec = Spec {
     name: "geodist",
     arity: Arity::AtLeast(4),
     flags: Flags::READONLY,
