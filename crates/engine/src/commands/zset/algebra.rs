@@ -24,12 +24,14 @@ enum Aggregate {
 }
 
 impl Aggregate {
-    /// Two scores as one. A sum that is not a number counts as 0; otherwise such a `b` (0 times inf) is ignored.
+    /// Two scores as one. A sum that is not a number counts as 0; otherwise such a `b` (0 times inf) is ignored. Of two
+    /// zeros the first stays.
     fn join(self, a: f64, b: f64) -> f64 {
         match self {
             Aggregate::Sum => not_nan(a + b),
-            Aggregate::Min => a.min(b),
-            Aggregate::Max => a.max(b),
+            Aggregate::Min if b < a => b,
+            Aggregate::Max if b > a => b,
+            Aggregate::Min | Aggregate::Max => a,
         }
     }
 }

@@ -142,7 +142,16 @@ impl<'a> Query<'a> {
             Interval::Scores(range) => set.ranks_by_score(range),
             Interval::Names(range) => set.ranks_by_lex(range),
         };
-        let Ok(offset) = usize::try_from(self.offset) else { return 0..0 };
+        // A negative offset counts from the end of what is selected: in the reference's large form only, whose search
+        // for the n-th item in a range knows both directions.
+        let offset = match usize::try_from(self.offset) {
+            Ok(offset) => Some(offset),
+            Err(_) if set.as_listpack().is_some() => None,
+            Err(_) => {
+                usize::try_from(self.offset.unsigned_abs()).ok().and_then(|back| all.len().checked_sub(back))
+            }
+        };
+        let Some(offset) = offset else { return 0..0 };
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if self.reverse {
             let end = all.end.saturating_sub(offset).max(all.start);
