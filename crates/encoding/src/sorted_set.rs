@@ -103,7 +103,7 @@ impl SortedSet {
         let old = unsafe { entry.score() };
         let new = decide(Some(old));
         if let Some(score) = new
-            && score != old
+            && score.to_bits() != old.to_bits()
         {
             // SAFETY: a live entry of this tree.
             unsafe { self.tree.rescore(entry, score) };

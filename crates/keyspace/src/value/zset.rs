@@ -102,9 +102,10 @@ impl ZSet {
         }
     }
 
-    /// Announces that a command brings `count` members: more than a listpack may hold convert it at once.
-    pub fn expect(&mut self, count: usize, config: &ZSetConfig) {
-        if count > config.max_listpack_entries {
+    /// Announces that a command brings `count` members of up to `max_member_len` bytes. More than a listpack may hold
+    /// convert it at once, even if conditions then keep them out.
+    pub fn expect(&mut self, count: usize, max_member_len: usize, config: &ZSetConfig) {
+        if count > config.max_listpack_entries || max_member_len > config.max_listpack_value {
             self.grow(config);
         }
     }
@@ -215,7 +216,8 @@ impl ZSet {
             let new = if flags.incr { old + score } else { score };
             nan = new.is_nan();
             let refused = nan || flags.lt && new >= old || flags.gt && new <= old;
-            (!refused).then_some(new)
+            // 0 and -0 are the same score: whichever was there first stays.
+            (!refused).then_some(if new == old { old } else { new })
         };
         let (old, new) = match self {
             ZSet::Tree(set) => {

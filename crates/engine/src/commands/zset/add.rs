@@ -148,6 +148,7 @@ pub(in super::super) fn add(cx: &mut Cx, pairs: &[&[u8]], flags: AddFlags, count
         pairs.iter().step_by(2).map(|text| parse_float(text)).collect::<Result<SmallVec<[f64; 8]>, _>>()?;
     let members = pairs.iter().skip(1).step_by(2);
     let config = config(cx);
+    let longest = members.clone().map(|member| member.len()).max().unwrap_or(0);
     let set = if flags.xx {
         match cx.keys.write_as::<ZSet>(key)? {
             Some(set) => set,
@@ -161,10 +162,9 @@ pub(in super::super) fn add(cx: &mut Cx, pairs: &[&[u8]], flags: AddFlags, count
             }
         }
     } else {
-        let longest = members.clone().map(|member| member.len()).max().unwrap_or(0);
         cx.keys.write_or_create(key, || ZSet::with_hints(scores.len(), longest, &config))?.0
     };
-    set.expect(scores.len(), &config);
+    set.expect(scores.len(), longest, &config);
     let (mut added, mut changed, mut last) = (0, 0, None);
     for (&score, member) in scores.iter().zip(members) {
         last = match set.add(member, score, flags, &config).map_err(|_| NAN_SCORE)? {

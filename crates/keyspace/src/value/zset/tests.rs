@@ -189,7 +189,7 @@ fn forms_change_where_the_reference_changes_them() {
     set.remove(&[b'x'; 65]);
 
     let mut set = ZSet::with_hints(1, 1, &CONFIG);
-    set.expect(129, &CONFIG);
+    set.expect(129, 1, &CONFIG);
     assert_eq!(set.encoding_name(), "skiplist");
     assert_eq!(ZSet::with_hints(129, 1, &CONFIG).encoding_name(), "skiplist");
     assert_eq!(ZSet::with_hints(1, 65, &CONFIG).encoding_name(), "skiplist");
