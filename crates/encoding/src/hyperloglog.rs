@@ -149,6 +149,19 @@ pub fn add(value: &mut Vec<u8>, element: &[u8], sparse_max_bytes: usize) -> Resu
     set_register(value, index, register, sparse_max_bytes)
 }
 
+/// [`add`] for a dense counter, in place. A sparse one is [`HllError::NotHll`] here: it may have to grow.
+pub fn add_dense(value: &mut [u8], element: &[u8]) -> Result<bool, HllError> {
+    if check(value)? != HllEncoding::Dense {
+        return Err(HllError::NotHll);
+    }
+    let (index, register) = position(element);
+    let changed = dense_raise(value, index, register);
+    if changed {
+        value[15] |= STALE;
+    }
+    Ok(changed)
+}
+
 /// Raises register `index` to `register`; true if it was lower.
 fn set_register(
     value: &mut Vec<u8>,
@@ -545,7 +558,7 @@ pub fn self_test() -> Result<(), String> {
     let (seed, mut checkpoint) = (rng.next_u64(), 1u64);
     for n in 1..=1_000_000u64 {
         let element = (seed ^ n).to_le_bytes();
-        add(&mut dense, &element, 3000).map_err(|e| e.to_string())?;
+        add_dense(&mut dense, &element).map_err(|e| e.to_string())?;
         add(&mut sparse, &element, 3000).map_err(|e| e.to_string())?;
         if n != checkpoint {
             continue;

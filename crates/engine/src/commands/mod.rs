@@ -3,7 +3,9 @@
 pub mod config;
 pub mod connection;
 pub mod geo;
+pub mod hyperloglog;
 pub mod sort;
+pub mod stream;
 pub mod string;
 pub mod zset;
 
@@ -26,7 +28,9 @@ pub const FAMILIES: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     geo::COMMANDS,
+    hyperloglog::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
     string::COMMANDS,
     zset::COMMANDS,
 ];
