@@ -2,7 +2,8 @@
 //!
 //! Where a block ends is visible (approximate trimming drops whole blocks), so appending follows the reference's
 //! rule exactly: a block is full when its bytes plus the new entry's reach the limit, or when it holds the
-//! limit's number of entries, deleted ones included. Every block has at least one entry that isn't deleted.
+//! limit's number of entries, deleted ones included. Blocks without a live entry go, except that a trim may leave
+//! one at the front (visible in XINFO until the next trim). No block's master id is above the last id.
 
 use super::block::{Block, Entries, EntriesBack, Entry};
 use super::{CorruptStream, StreamId, radix};
@@ -97,7 +98,7 @@ impl Log {
             return Err(CorruptStream);
         }
         let (block, last) = Block::from_bytes(master, bytes)?;
-        // A block of tombstones alone has nothing to keep.
+        // A block of tombstones alone has nothing to keep, and its ids may be out of order.
         if let Some(last) = last {
             self.len += block.live();
             self.state.last_id = last;
@@ -155,6 +156,10 @@ impl Log {
     pub fn set_state(&mut self, state: LogState) {
         debug_assert!(self.is_empty() || state.last_id >= self.last_entry_id());
         self.state = state;
+        // Only tombstones can be left behind the last id; new entries must not land among them.
+        while self.blocks.last_key_value().is_some_and(|(master, _)| *master > state.last_id) {
+            self.blocks.pop_last();
+        }
     }
 
     /// The id of the last entry that exists; 0-0 if there is none.
@@ -253,9 +258,6 @@ impl Log {
                 });
                 self.len -= part;
                 removed += part;
-                if part == live {
-                    first.remove();
-                }
             }
             break;
         }

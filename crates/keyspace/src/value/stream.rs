@@ -274,11 +274,8 @@ impl Stream {
     pub fn lag(&self, group: &Group) -> Option<i64> {
         let log = &self.0.log;
         let added = log.entries_added() as i64;
-        if added == 0 || log.is_empty() {
+        if added == 0 {
             return Some(0);
-        }
-        if group.last_id < log.first_id() && log.max_deleted_id() < log.first_id() {
-            return Some(log.len() as i64);
         }
         let read = group
             .entries_read

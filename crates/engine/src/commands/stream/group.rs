@@ -198,7 +198,12 @@ fn xgroup_setid(cx: &mut Cx) -> Outcome {
         return Err(subcommand_syntax(cx));
     }
     let stream = stream_of(cx)?;
-    let last_id = position(id, Some(stream))?;
+    // Unlike CREATE, SETID takes `-` and `+`.
+    let last_id = match id {
+        b"-" => StreamId::MIN,
+        b"+" => StreamId::MAX,
+        id => position(id, Some(stream))?,
+    };
     if let Some(group) = stream.group_mut(name) {
         group.last_id = last_id;
         group.entries_read = options.entries_read;

@@ -155,9 +155,8 @@ fn xread(cx: &mut Cx) -> Outcome {
         let log = cx.keys.read_as::<Stream>(key)?.map(Stream::log);
         let after = match id {
             b"$" => log.map_or(StreamId::MIN, |log| log.last_id()),
-            // The last entry itself; in an empty stream, what comes.
-            b"+" => log
-                .map_or(StreamId::MIN, |log| log.last_entry_id().previous().unwrap_or_else(|| log.last_id())),
+            // The entry with the last id, if it is still there.
+            b"+" => log.map_or(StreamId::MIN, |log| log.last_id().previous().unwrap_or(StreamId::MIN)),
             b">" => {
                 return Err(CommandError::text(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -256,7 +255,11 @@ fn xreadgroup(cx: &mut Cx) -> Outcome {
         let wish = match id {
             b">" => Wish::New,
             b"$" | b"+" => return Err(meaningless(char::from(id[0]))),
-            id => Wish::Pending(args::strict_id(id, 0)?),
+            // The highest id says the same as `>`.
+            id => match args::strict_id(id, 0)? {
+                StreamId::MAX => Wish::New,
+                id => Wish::Pending(id),
+            },
         };
         wishes.push((key, wish));
     }
