@@ -23,6 +23,10 @@ pub enum What {
     Notify(Class, &'static str),
     /// It now holds something that blocked clients may wait for.
     Ready,
+    /// Every key of the event's database is gone; of all databases with `true`. The event's key is empty.
+    Flushed { all: bool },
+    /// The event's database and this one changed places. The event's key is empty.
+    Swapped(DbIndex),
 }
 
 /// The collector. Records only what somebody wants; `wanted` is set once per command.
@@ -71,6 +75,21 @@ impl Events {
     pub fn ready(&mut self, db: DbIndex, key: &[u8]) {
         if self.wanted.ready {
             self.list.push(KeyEvent { db, key: key.to_vec(), what: What::Ready });
+        }
+    }
+
+    /// A database was emptied, or (`None`) all of them.
+    pub fn flushed(&mut self, db: Option<DbIndex>) {
+        if self.wanted.changes || self.wanted.ready {
+            let what = What::Flushed { all: db.is_none() };
+            self.list.push(KeyEvent { db: db.unwrap_or_default(), key: Vec::new(), what });
+        }
+    }
+
+    /// Two databases changed places.
+    pub fn swapped(&mut self, a: DbIndex, b: DbIndex) {
+        if self.wanted.changes || self.wanted.ready {
+            self.list.push(KeyEvent { db: a, key: Vec::new(), what: What::Swapped(b) });
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod generic;
 pub mod geo;
 pub mod hyperloglog;
 pub mod sort;
@@ -27,6 +28,7 @@ pub(crate) mod prelude {
 pub const FAMILIES: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
+    generic::COMMANDS,
     geo::COMMANDS,
     hyperloglog::COMMANDS,
     sort::COMMANDS,

@@ -2,6 +2,7 @@
 
 use crate::commands::prelude::*;
 use crate::commands::string::values::peek_string;
+use kara_base::long_double::LongDouble;
 use kara_keyspace::ExpiryUpdate;
 
 /// Adds to the integer that a key holds; a missing key counts as 0. The expiry stays.
@@ -123,4 +124,46 @@ fn decrby(cx: &mut Cx) -> Outcome {
     let delta = cx.int(2)?;
     let delta = delta.checked_neg().ok_or(CommandError::text("ERR decrement would overflow"))?;
     add(cx, delta, "decrby")
+}
+pub(super) const INCRBYFLOAT: Spec = Spec {
+    name: "incrbyfloat",
+    arity: Arity::Exactly(3),
+    flags: Flags::DENYOOM.union(Flags::FAST).union(Flags::WRITE),
+    acl: Acl::STRING,
+    group: Group::String,
+    since: "2.6.0",
+    summary: "Adds to the floating-point number of a key.",
+    complexity: "O(1)",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+    }],
+    args: &[
+        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
+        Arg { name: "increment", kind: ArgKind::Double, ..Arg::NEW },
+    ],
+    handler: Some(incrbyfloat),
+    ..Spec::NEW
+};
+
+fn incrbyfloat(cx: &mut Cx) -> Outcome {
+    let key = cx.arg(1);
+    let old = match peek_string(&mut cx.keys, key)? {
+        None => LongDouble::from_f64(0.0),
+        Some(value) => LongDouble::parse(&value.to_cow()).ok_or(CommandError::NotFloat)?,
+    };
+    let delta = LongDouble::parse(cx.arg(2)).ok_or(CommandError::NotFloat)?;
+    let new = old + delta;
+    if !new.is_finite() {
+        return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
+    }
+    let text = new.to_text();
+    cx.keys.set_string(key, text.as_bytes(), ExpiryUpdate::Keep);
+    cx.keys.changed(key, Class::STRING, "incrbyfloat");
+    cx.reply.bulk(text.as_bytes());
+    Ok(Effect::rewrite(cx.journal_on(), || {
+        OwnedCommand::new("SET").arg(key).arg(text.as_bytes()).arg(b"KEEPTTL")
+    }))
 }

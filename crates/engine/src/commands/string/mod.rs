@@ -19,6 +19,7 @@ pub const COMMANDS: &[Spec] = &[
     values::GETSET,
     counters::INCR,
     counters::INCRBY,
+    counters::INCRBYFLOAT,
     lcs::LCS,
     values::MGET,
     values::MSET,
