@@ -83,6 +83,8 @@ fn pfadd(cx: &mut Cx) -> Outcome {
             changes += u64::from(hll::add(&mut value, element, sparse_max_bytes).map_err(error)?);
         }
         if changes > 0 {
+            // Even a new one without elements has its zero to be counted.
+            hll::invalidate(&mut value).map_err(error)?;
             store(cx, key, &value)?;
         }
     }
@@ -176,9 +178,17 @@ const PFMERGE: Spec = Spec {
             ..Arg::NEW
         },
     ],
+    get_keys: Some(pfmerge_keys),
     handler: Some(pfmerge),
     ..Spec::NEW
 };
+
+/// The specs alone can't say that there may be no source.
+fn pfmerge_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), ()> {
+    found.push((1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::INSERT)));
+    found.extend((2..args.len()).map(|at| (at, KeyFlags::RO.union(KeyFlags::ACCESS))));
+    Ok(())
+}
 
 fn pfmerge(cx: &mut Cx) -> Outcome {
     let key = cx.arg(1);
