@@ -115,6 +115,8 @@ pub struct Shared {
     pub loading: AtomicBool,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
+    /// DEBUG PAUSE-CRON.
+    pub cron_paused: AtomicBool,
     /// Keys that somebody WATCHes or tracks, so that unwatched writes cost one load.
     pub observed_keys: AtomicUsize,
     /// Keys on which clients are blocked.

@@ -70,6 +70,7 @@ impl Server {
             startup_memory: AtomicU64::new(0),
             loading: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
+            cron_paused: AtomicBool::new(false),
             observed_keys: AtomicUsize::new(0),
             awaited_keys: AtomicUsize::new(0),
         });

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod generic;
 pub mod geo;
 pub mod hyperloglog;
@@ -28,6 +29,7 @@ pub(crate) mod prelude {
 pub const FAMILIES: &[&[Spec]] = &[
     config::COMMANDS,
     connection::COMMANDS,
+    debug::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hyperloglog::COMMANDS,

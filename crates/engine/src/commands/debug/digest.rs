@@ -1,0 +1,158 @@
+//! DEBUG DIGEST: a hash of the data that doesn't depend on the order in which keys and members are held, equal to
+//! the reference's for equal data.
+//!
+//! Two operations on 20-byte states: `add` xors the SHA-1 of some bytes in (order doesn't matter), `mix` does so and
+//! then hashes the state (order matters).
+
+use kara_encoding::stream::StreamId;
+use kara_keyspace::value::hash::Hash;
+use kara_keyspace::value::list::List;
+use kara_keyspace::value::set::Set;
+use kara_keyspace::value::stream::Stream;
+use kara_keyspace::value::zset::ZSet;
+use kara_keyspace::{Entry, Kind};
+use sha1::{Digest as _, Sha1};
+use std::fmt::Write as _;
+
+/// The state of a digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest([u8; 20]);
+
+impl Digest {
+    /// Adds bytes; the order of additions doesn't matter.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let hash = Sha1::digest(bytes);
+        self.0.iter_mut().zip(hash).for_each(|(to, from)| *to ^= from);
+    }
+
+    /// Mixes bytes in; the order matters.
+    pub fn mix(&mut self, bytes: &[u8]) {
+        self.add(bytes);
+        self.0 = Sha1::digest(self.0).into();
+    }
+
+    /// Joins the digest of a key into that of the data set.
+    pub fn join(&mut self, other: &Digest) {
+        self.add(&other.0);
+    }
+
+    /// 40 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(40), |mut text, byte| {
+            // Writing to a string can't fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+/// Mixes a key's value and expiry into the digest.
+pub fn mix_value(digest: &mut Digest, entry: &Entry) {
+    digest.mix(&(entry.kind() as u32).to_be_bytes());
+    match entry.kind() {
+        Kind::String => {
+            if let Some(value) = entry.string() {
+                digest.mix(&value.to_cow());
+            }
+        }
+        Kind::List => entry.get::<List>().into_iter().for_each(|list| mix_list(digest, list)),
+        Kind::Set => {
+            for member in entry.get::<Set>().into_iter().flat_map(Set::iter) {
+                digest.add(&member.to_bytes());
+            }
+        }
+        Kind::ZSet => {
+            for (member, score) in entry.get::<ZSet>().into_iter().flat_map(ZSet::iter) {
+                let mut item = Digest::default();
+                item.mix(&member.to_bytes());
+                item.mix(seventeen_digits(score).as_bytes());
+                digest.join(&item);
+            }
+        }
+        Kind::Hash => {
+            for pair in entry.get::<Hash>().into_iter().flat_map(Hash::iter) {
+                let mut item = Digest::default();
+                item.mix(&pair.field.to_bytes());
+                item.mix(&pair.value.to_bytes());
+                digest.join(&item);
+            }
+        }
+        Kind::Stream => entry.get::<Stream>().into_iter().for_each(|stream| mix_stream(digest, stream)),
+    }
+    if entry.expire_at_ms().is_some() {
+        digest.add(b"!!expire!!");
+    }
+}
+
+fn mix_list(digest: &mut Digest, list: &List) {
+    let mut walk = list.iter();
+    while let Some(element) = walk.next() {
+        digest.mix(&element.to_bytes());
+    }
+}
+
+fn mix_stream(digest: &mut Digest, stream: &Stream) {
+    for entry in stream.log().range(StreamId::MIN, StreamId::MAX) {
+        digest.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+        for (field, value) in entry.fields {
+            digest.mix(&field.to_bytes());
+            digest.mix(&value.to_bytes());
+        }
+    }
+}
+
+/// C's `%.17g`.
+fn seventeen_digits(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "inf".into() } else { "-inf".into() };
+    }
+    let scientific = format!("{value:.16e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trim = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => text.to_string(),
+    };
+    if (-4..17).contains(&exponent) {
+        let decimals = (16 - exponent).max(0) as usize;
+        return trim(&format!("{value:.decimals$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trim(mantissa), exponent.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_look_like_printf_s() {
+        for (value, text) in [
+            (1.0, "1"),
+            (0.1, "0.10000000000000001"),
+            (1e17, "1e+17"),
+            (123456789012345680.0, "1.2345678901234568e+17"),
+            (1e-5, "1.0000000000000001e-05"),
+            (-2.5, "-2.5"),
+            (f64::INFINITY, "inf"),
+            (12345678901234567.0, "12345678901234568"),
+        ] {
+            assert_eq!(seventeen_digits(value), text);
+        }
+    }
+
+    #[test]
+    fn additions_commute_and_mixing_does_not() {
+        let (mut a, mut b) = (Digest::default(), Digest::default());
+        a.add(b"x");
+        a.add(b"y");
+        b.add(b"y");
+        b.add(b"x");
+        assert_eq!(a, b);
+        a.mix(b"1");
+        a.mix(b"2");
+        b.mix(b"2");
+        b.mix(b"1");
+        assert_ne!(a, b);
+    }
+}

@@ -1,0 +1,307 @@
+//! DEBUG: what tests and engineers look at. Behind `enable-debug-command`.
+
+pub(crate) mod digest;
+
+use crate::commands::generic::keys::encoding_name;
+use crate::commands::prelude::*;
+use crate::log::Level;
+use digest::{Digest, mix_value};
+use kara_base::ids::DbIndex;
+use kara_keyspace::ExpiryUpdate;
+use kara_keyspace::value::list::List;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The family's commands.
+pub const COMMANDS: &[Spec] = &[DEBUG];
+
+pub(super) const DEBUG: Spec = Spec {
+    name: "debug",
+    arity: Arity::AtLeast(2),
+    flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::NOSCRIPT).union(Flags::STALE),
+    group: Group::Server,
+    since: "1.0.0",
+    syscmd: true,
+    summary: "Holds the commands for debugging the server.",
+    complexity: "Depends on the subcommand.",
+    locks: Locks::All,
+    handler: Some(debug),
+    ..Spec::NEW
+};
+
+/// A subcommand's name, its number of arguments (DEBUG and the name included; the second bound inclusive), and what
+/// it does.
+type Subcommand = (&'static str, usize, usize, fn(&mut Cx) -> Outcome);
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    ("DICT-RESIZING", 3, 3, flag),
+    ("DIGEST", 2, 2, digest_all),
+    ("DIGEST-VALUE", 2, usize::MAX, digest_values),
+    ("ERROR", 3, 3, error),
+    ("HELP", 2, 2, help),
+    ("HTSTATS", 3, 4, htstats),
+    ("LOG", 3, 3, log),
+    ("OBJECT", 3, 4, object),
+    ("PANIC", 2, 2, panic_now),
+    ("PAUSE-CRON", 3, 3, pause_cron),
+    ("POPULATE", 3, 5, populate),
+    ("PROTOCOL", 3, 3, protocol),
+    ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SLEEP", 3, 3, sleep),
+    ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
+];
+
+fn debug(cx: &mut Cx) -> Outcome {
+    let count = cx.args.len();
+    let found = SUBCOMMANDS
+        .iter()
+        .find(|(name, least, most, _)| cx.is_word(1, name) && (*least..=*most).contains(&count));
+    match found {
+        Some((_, _, _, run)) => run(cx),
+        None => {
+            let name = String::from_utf8_lossy(cx.arg(1)).into_owned();
+            Err(CommandError::owned(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
+            )))
+        }
+    }
+}
+
+fn done(cx: &mut Cx) -> Outcome {
+    cx.reply.ok();
+    Ok(Effect::None)
+}
+
+/// A switch of the reference's hash tables that this server's tables don't have: they only ever move a segment.
+fn flag(cx: &mut Cx) -> Outcome {
+    cx.int(2)?;
+    done(cx)
+}
+
+fn digest_all(cx: &mut Cx) -> Outcome {
+    let mut all = Digest::default();
+    for db in 0..cx.shared.keyspace.databases() {
+        let db = DbIndex(db as u32);
+        if cx.keys.space.dbsize(db) == 0 {
+            continue;
+        }
+        all.mix(&db.0.to_be_bytes());
+        for entry in cx.keys.space.iter(db) {
+            let mut one = Digest::default();
+            one.mix(entry.key());
+            mix_value(&mut one, entry);
+            all.join(&one);
+        }
+    }
+    cx.reply.simple(&all.hex());
+    Ok(Effect::None)
+}
+
+fn digest_values(cx: &mut Cx) -> Outcome {
+    cx.reply.array(cx.args.len() - 2);
+    for key in &cx.args[2..] {
+        let mut one = Digest::default();
+        if let Some(entry) = cx.keys.peek(key) {
+            mix_value(&mut one, entry);
+        }
+        cx.reply.simple(&one.hex());
+    }
+    Ok(Effect::None)
+}
+
+fn error(cx: &mut Cx) -> Outcome {
+    cx.reply.error(&String::from_utf8_lossy(cx.arg(2)));
+    Ok(Effect::None)
+}
+
+fn log(cx: &mut Cx) -> Outcome {
+    let text = String::from_utf8_lossy(cx.arg(2)).into_owned();
+    cx.shared.host.log(Level::Warning, &format!("DEBUG LOG: {text}"));
+    done(cx)
+}
+
+fn panic_now(_: &mut Cx) -> Outcome {
+    panic!("called at the request of DEBUG PANIC")
+}
+
+fn sleep(cx: &mut Cx) -> Outcome {
+    let seconds = parse_float(cx.arg(2)).unwrap_or(0.0).clamp(0.0, 1e6);
+    std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+    done(cx)
+}
+
+fn set_active_expire(cx: &mut Cx) -> Outcome {
+    let on = cx.int(2)? != 0;
+    cx.shared.active_expire.store(on, Relaxed);
+    done(cx)
+}
+
+fn pause_cron(cx: &mut Cx) -> Outcome {
+    let on = cx.int(2)? != 0;
+    cx.shared.cron_paused.store(on, Relaxed);
+    done(cx)
+}
+
+fn stringmatch_len(cx: &mut Cx) -> Outcome {
+    let len = cx.int(2)?;
+    let Ok(len) = usize::try_from(len) else { return Err(CommandError::OutOfRange) };
+    let text = vec![b'A'; len.min(1 << 20)];
+    let case = kara_base::glob::Case::Sensitive;
+    let matched = kara_base::glob::matches(cx.arg(3), &text, case);
+    cx.reply.integer(i64::from(matched));
+    Ok(Effect::None)
+}
+
+fn htstats(cx: &mut Cx) -> Outcome {
+    let db = u64::try_from(cx.int(2)?).ok().and_then(|n| cx.shared.keyspace.db(n));
+    let db = db.ok_or(CommandError::text("ERR Out of range database"))?;
+    let stats = cx.keys.space.stats(db);
+    let text = format!(
+        "[Dictionary HT]\nHash table 0 stats (main hash table):\n number of entries: {}\n[Expires HT]\n number of \
+         entries: {}\n",
+        stats.keys, stats.expires
+    );
+    cx.reply.verbatim("txt", text.as_bytes());
+    Ok(Effect::None)
+}
+
+fn object(cx: &mut Cx) -> Outcome {
+    let access = cx.keys.access;
+    let entry = cx.keys.peek(cx.args[2]).ok_or(CommandError::NoSuchKey)?;
+    let mut text = format!(
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        entry,
+        encoding_name(entry),
+        entry.memory_usage(5),
+        entry.lru(),
+        access.idle_s(entry.lru()),
+    );
+    if let Some(list) = entry.get::<List>() {
+        text.push_str(&quicklist_figures(list));
+    }
+    cx.reply.simple(&text);
+    Ok(Effect::None)
+}
+
+fn quicklist_figures(list: &List) -> String {
+    if list.encoding_name() != "quicklist" {
+        return String::new();
+    }
+    let nodes = list.nodes().max(1);
+    format!(
+        " ql_nodes:{} ql_avg_node:{:.2} ql_uncompressed_size:{}",
+        nodes,
+        list.len() as f64 / nodes as f64,
+        list.memory_usage(usize::MAX),
+    )
+}
+
+fn populate(cx: &mut Cx) -> Outcome {
+    let positive = CommandError::text("ERR value is out of range, must be positive");
+    let count = parse_int(cx.arg(2)).ok().filter(|n| *n >= 0).ok_or(positive.clone())?;
+    let prefix = cx.args.get(3).copied().unwrap_or(b"key");
+    let size = match cx.args.get(4) {
+        None => None,
+        Some(word) => Some(parse_int(word).ok().and_then(|n| usize::try_from(n).ok()).ok_or(positive)?),
+    };
+    if size.is_some_and(|size| size as u64 > cx.config.proto_max_bulk_len) {
+        return Err(CommandError::OutOfRange);
+    }
+    for number in 0..count {
+        let key = [prefix, b":", number.to_string().as_bytes()].concat();
+        if cx.keys.exists(&key) {
+            continue;
+        }
+        let mut value = format!("value:{number}").into_bytes();
+        if let Some(size) = size {
+            value.resize(size, 0);
+        }
+        cx.keys.set_string(&key, &value, ExpiryUpdate::Clear);
+        cx.keys.touched(&key);
+    }
+    done(cx)
+}
+
+fn protocol(cx: &mut Cx) -> Outcome {
+    let name = cx.arg(2).to_ascii_lowercase();
+    let reply = &mut *cx.reply;
+    match name.as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12345),
+        b"double" => reply.double(3.141),
+        b"null" => reply.null(),
+        b"bignum" => reply.big_number(b"1234567999999999999999999999999999999"),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"map" => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.integer(n);
+                reply.bool(n == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.attribute(1) {
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+        }
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        b"true" => reply.bool(true),
+        b"false" => reply.bool(false),
+        _ => {
+            return Err(CommandError::text(
+                "ERR Wrong protocol type name. Please use one of the following: \
+                 string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(Effect::None)
+}
+
+fn help(cx: &mut Cx) -> Outcome {
+    cx.reply_help(&[
+        "DICT-RESIZING <0|1>",
+        "    Accepted for the reference's sake; tables here have no resizing to switch off.",
+        "DIGEST",
+        "    Return a hash of all data.",
+        "DIGEST-VALUE <key> [<key> ...]",
+        "    Return a hash of each value.",
+        "ERROR <string>",
+        "    Reply with this error.",
+        "HTSTATS <dbid> [full]",
+        "    Return figures of a database's table.",
+        "LOG <message>",
+        "    Write a line to the log.",
+        "OBJECT <key> [fast]",
+        "    Return low-level facts about a value.",
+        "PANIC",
+        "    Crash by a panic.",
+        "PAUSE-CRON <0|1>",
+        "    Stop or resume periodic work.",
+        "POPULATE <count> [<prefix>] [<size>]",
+        "    Create string keys <prefix>:<number>.",
+        "PROTOCOL <type>",
+        "    Reply with a test value of this type.",
+        "SET-ACTIVE-EXPIRE <0|1>",
+        "    Switch the active removal of expired keys.",
+        "SLEEP <seconds>",
+        "    Stop this worker for a time.",
+        "STRINGMATCH-LEN <len> <pattern>",
+        "    Match a pattern against a long text.",
+    ]);
+    Ok(Effect::None)
+}
