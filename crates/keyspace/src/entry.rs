@@ -21,18 +21,26 @@
 //! Boundary: knows nothing of shards, snapshots' progress or expiry policy.
 
 mod buffer;
+mod kinds;
+mod layout;
 #[cfg(test)]
 mod tests;
+mod text;
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::borrow::Cow;
+use std::alloc::dealloc;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 pub use buffer::OutOfMemory;
-use buffer::StrBuf;
+pub use kinds::{Collection, Kind, NewValue, OwnedValue, Value};
+pub use text::{StrRef, StrValue, StringEncoding};
 
-use kara_encoding::size_class::size_class;
+use buffer::StrBuf;
+use kinds::{EXPENSIVE_BYTES, EXPENSIVE_ELEMENTS};
+use layout::{
+    ADDR_BITS, ADDR_MASK, COLLECTION_WORDS, HAS_EXPIRY, HEADER, IS_INT, KIND_MASK, LONG_KEY, Plan, SHOWN_RAW,
+    VOLATILE, WORDS_MASK, key_offset, payload_offset,
+};
 
 use crate::value::hash::Hash;
 use crate::value::list::List;
@@ -41,132 +49,6 @@ use crate::value::stream::Stream;
 use crate::value::zset::ZSet;
 
 const _: () = assert!(size_of::<usize>() == 8, "entry pointers carry 16 bits above a 48-bit address");
-
-const ADDR_BITS: u32 = 48;
-const ADDR_MASK: usize = (1 << ADDR_BITS) - 1;
-
-const KIND_MASK: u8 = 0b0000_0111;
-const WORDS_SHIFT: u32 = 3;
-const WORDS_MASK: u8 = 0b0001_1000;
-const HAS_EXPIRY: u8 = 0b0010_0000;
-const SHOWN_RAW: u8 = 0b0100_0000;
-const IS_INT: u8 = 0b1000_0000;
-/// A hash's meaning of the bit: the table counts it as one with expiring fields.
-const VOLATILE: u8 = SHOWN_RAW;
-
-const HEADER: usize = 8;
-const LONG_KEY: u8 = 255;
-/// An entry up to this size keeps its string value inside; a longer one gets a buffer of its own. Beyond it moving the
-/// block (a TTL added) would cost more than the saved allocation brings.
-const EMBED_MAX: usize = 1024;
-
-/// The payload's place in an entry of a collection.
-const COLLECTION_BYTES: usize = 16;
-const COLLECTION_WORDS: u8 = (COLLECTION_BYTES / 8) as u8;
-
-/// What a value is. The numbers are those of the RDB's object types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    String = 0,
-    List = 1,
-    Set = 2,
-    ZSet = 3,
-    Hash = 4,
-    Stream = 6,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::String, Kind::List, Kind::Set, Kind::ZSet, Kind::Hash, Kind::Stream];
-
-    /// The name that TYPE answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::String => "string",
-            Kind::List => "list",
-            Kind::Set => "set",
-            Kind::ZSet => "zset",
-            Kind::Hash => "hash",
-            Kind::Stream => "stream",
-        }
-    }
-
-    fn from_meta(meta: u8) -> Kind {
-        match meta & KIND_MASK {
-            1 => Kind::List,
-            2 => Kind::Set,
-            3 => Kind::ZSet,
-            4 => Kind::Hash,
-            6 => Kind::Stream,
-            _ => Kind::String,
-        }
-    }
-}
-
-/// A string's encoding as OBJECT ENCODING shows it, whatever the layout inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StringEncoding {
-    Int,
-    Embstr,
-    Raw,
-}
-
-impl StringEncoding {
-    pub const fn name(self) -> &'static str {
-        match self {
-            StringEncoding::Int => "int",
-            StringEncoding::Embstr => "embstr",
-            StringEncoding::Raw => "raw",
-        }
-    }
-
-    /// What the reference shows for a plain string of that length under a key of that length: "embstr" as long as its
-    /// object, key and value fit 128 bytes. From 32 bytes on a key costs two bytes more there.
-    fn of_plain(key_len: usize, value_len: usize) -> StringEncoding {
-        let budget = if key_len < 32 { 113 } else { 111 };
-        if key_len.saturating_add(value_len) <= budget { StringEncoding::Embstr } else { StringEncoding::Raw }
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-/// A value type that lives in an entry's payload.
-pub trait Collection: sealed::Sealed + Sized + Send + Clone {
-    const KIND: Kind;
-    /// Elements: what LLEN, SCARD, ZCARD, HLEN or XLEN answers.
-    fn elements(&self) -> usize;
-    /// Bytes on the heap beside the struct itself, extrapolated from `samples` elements (0: all).
-    fn heap_bytes(&self, samples: usize) -> usize;
-    fn into_value(self) -> Value;
-}
-
-macro_rules! collections {
-    ($($name:ident),*) => {$(
-        const _: () = assert!(size_of::<$name>() <= COLLECTION_BYTES && align_of::<$name>() <= 8);
-        impl sealed::Sealed for $name {}
-        impl Collection for $name {
-            const KIND: Kind = Kind::$name;
-            fn elements(&self) -> usize {
-                // Streams count in u64.
-                usize::try_from(self.len()).unwrap_or(usize::MAX)
-            }
-            fn heap_bytes(&self, samples: usize) -> usize {
-                self.memory_usage(samples)
-            }
-            fn into_value(self) -> Value {
-                Value::$name(self)
-            }
-        }
-        impl From<$name> for Value {
-            fn from(value: $name) -> Value {
-                Value::$name(value)
-            }
-        }
-    )*};
-}
-collections!(List, Set, Hash, ZSet, Stream);
 
 /// Runs `$body` with `$T` bound to the collection type of `$kind`; `$string` is the answer for strings.
 macro_rules! with_collection {
@@ -195,168 +77,6 @@ macro_rules! with_collection {
             }
         }
     };
-}
-
-/// A value by itself, without a key. `Str` stays a string even if it looks like a number: `StrValue::from_bytes`
-/// decides that where the reference does.
-#[derive(Clone)]
-pub enum Value {
-    Str(Vec<u8>),
-    Int(i64),
-    List(List),
-    Set(Set),
-    Hash(Hash),
-    ZSet(ZSet),
-    Stream(Stream),
-}
-
-pub type NewValue = Value;
-pub type OwnedValue = Value;
-
-impl Value {
-    /// A string value as SET would store it: an integer if the text is a canonical `i64`.
-    pub fn from_string(bytes: Vec<u8>) -> Value {
-        match StrValue::from_bytes(&bytes) {
-            StrValue::Int(number) => Value::Int(number),
-            StrValue::Bytes(_) => Value::Str(bytes),
-        }
-    }
-
-    pub fn kind(&self) -> Kind {
-        match self {
-            Value::Str(_) | Value::Int(_) => Kind::String,
-            Value::List(_) => Kind::List,
-            Value::Set(_) => Kind::Set,
-            Value::Hash(_) => Kind::Hash,
-            Value::ZSet(_) => Kind::ZSet,
-            Value::Stream(_) => Kind::Stream,
-        }
-    }
-
-    /// Whether dropping it may take long enough to be worth a trip to the freeing thread.
-    pub fn is_expensive_to_free(&self) -> bool {
-        match self {
-            Value::Str(bytes) => bytes.len() > EXPENSIVE_BYTES,
-            Value::Int(_) => false,
-            Value::List(v) => v.elements() > EXPENSIVE_ELEMENTS,
-            Value::Set(v) => v.elements() > EXPENSIVE_ELEMENTS,
-            Value::Hash(v) => v.elements() > EXPENSIVE_ELEMENTS,
-            Value::ZSet(v) => v.elements() > EXPENSIVE_ELEMENTS,
-            Value::Stream(v) => v.elements() > EXPENSIVE_ELEMENTS,
-        }
-    }
-}
-
-impl std::fmt::Debug for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Value::Str(bytes) => write!(f, "Str({})", bytes.escape_ascii()),
-            Value::Int(number) => write!(f, "Int({number})"),
-            other => write!(f, "{:?}", other.kind()),
-        }
-    }
-}
-
-const EXPENSIVE_ELEMENTS: usize = 64;
-/// Giving back a block of megabytes means system calls.
-const EXPENSIVE_BYTES: usize = 4 << 20;
-
-/// A string about to be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StrValue<'a> {
-    Int(i64),
-    Bytes(&'a [u8]),
-}
-
-impl<'a> StrValue<'a> {
-    /// An integer if `bytes` is the canonical text of an `i64`, else the bytes.
-    #[inline]
-    pub fn from_bytes(bytes: &'a [u8]) -> StrValue<'a> {
-        match parse_canonical_i64(bytes) {
-            Some(number) => StrValue::Int(number),
-            None => StrValue::Bytes(bytes),
-        }
-    }
-}
-
-/// The number whose only decimal text is `text`.
-#[inline]
-pub(crate) fn parse_canonical_i64(text: &[u8]) -> Option<i64> {
-    // Nearly all strings that aren't numbers leave here.
-    if text.is_empty() || text.len() > 20 || !(text[0].is_ascii_digit() || text[0] == b'-') {
-        return None;
-    }
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        _ => (false, text),
-    };
-    match digits {
-        [] => return None,
-        [b'0'] => return if negative { None } else { Some(0) },
-        [b'0', ..] => return None,
-        _ => {}
-    }
-    let mut value = 0i64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        // Downwards, as i64::MIN has no positive counterpart.
-        value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
-    }
-    if negative { Some(value) } else { value.checked_neg() }
-}
-
-/// A stored string, borrowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StrRef<'a> {
-    Int(i64),
-    Bytes(&'a [u8]),
-}
-
-impl<'a> StrRef<'a> {
-    /// The length of its text in bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            StrRef::Int(number) => itoa::Buffer::new().format(*number).len(),
-            StrRef::Bytes(bytes) => bytes.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        matches!(self, StrRef::Bytes([]))
-    }
-
-    pub fn to_cow(&self) -> Cow<'a, [u8]> {
-        match self {
-            StrRef::Int(number) => Cow::Owned(itoa::Buffer::new().format(*number).as_bytes().to_vec()),
-            StrRef::Bytes(bytes) => Cow::Borrowed(bytes),
-        }
-    }
-
-    /// Its text; a number's is written into `scratch`.
-    pub fn as_bytes<'b>(&self, scratch: &'b mut itoa::Buffer) -> &'b [u8]
-    where
-        'a: 'b,
-    {
-        match self {
-            StrRef::Int(number) => scratch.format(*number).as_bytes(),
-            StrRef::Bytes(bytes) => bytes,
-        }
-    }
-
-    pub fn write_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.as_bytes(&mut itoa::Buffer::new()));
-    }
-
-    /// Its value if the text is a canonical `i64`, as INCR asks.
-    pub fn as_int(&self) -> Option<i64> {
-        match self {
-            StrRef::Int(number) => Some(*number),
-            StrRef::Bytes(bytes) => parse_canonical_i64(bytes),
-        }
-    }
 }
 
 /// The growable bytes of a string, for APPEND, SETRANGE, SETBIT and BITFIELD. Lengths that a client chose go through
@@ -413,98 +133,6 @@ impl StrMut<'_> {
         self.buf.trim();
     }
 }
-
-/// What an entry's block is made of; determines every offset and the size.
-#[derive(Clone, Copy)]
-struct Plan {
-    meta: u8,
-    key_len: usize,
-    embedded_len: usize,
-}
-
-impl Plan {
-    fn new(kind: Kind, words: u8, flags: u8, key_len: usize, embedded_len: usize) -> Plan {
-        Plan { meta: kind as u8 | words << WORDS_SHIFT | flags, key_len, embedded_len }
-    }
-
-    fn string(value: &StrValue<'_>, flags: u8, key_len: usize) -> Plan {
-        match value {
-            StrValue::Int(_) => Plan::new(Kind::String, 1, flags | IS_INT, key_len, 0),
-            StrValue::Bytes(bytes) => {
-                let embedded = Plan::new(Kind::String, 0, flags, key_len, bytes.len());
-                if bytes.len() <= EMBED_MAX && embedded.content() <= EMBED_MAX {
-                    embedded
-                } else {
-                    Plan::new(Kind::String, 1, flags, key_len, 0)
-                }
-            }
-        }
-    }
-
-    fn payload_offset(self) -> usize {
-        payload_offset(self.meta)
-    }
-
-    fn key_offset(self) -> usize {
-        key_offset(self.meta, self.key_len >= LONG_KEY as usize)
-    }
-
-    fn content(self) -> usize {
-        self.key_offset() + self.key_len + self.embedded_len
-    }
-
-    /// Bytes of the block: what the allocator spends.
-    fn size(self) -> usize {
-        size_class(self.content())
-    }
-
-    fn layout(self) -> Layout {
-        match Layout::from_size_align(self.size(), 8) {
-            Ok(layout) => layout,
-            Err(_) => unreachable!("a key of {} bytes", self.key_len),
-        }
-    }
-
-    fn alloc(self) -> NonNull<u8> {
-        assert!(u32::try_from(self.key_len).is_ok(), "keys are shorter than 4 GB");
-        let layout = self.layout();
-        // SAFETY: the size is at least HEADER.
-        let block = unsafe { alloc(layout) };
-        debug_assert_eq!(block.addr() & !ADDR_MASK, 0, "user addresses have 48 bits");
-        NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
-    }
-
-    /// Writes meta, both lengths, and nothing else.
-    ///
-    /// # Safety
-    /// `block` is a block of this plan's size.
-    unsafe fn write_lengths(self, block: *mut u8) {
-        // SAFETY: all of it lies in the header or, for the long key's length, in the four bytes that key_offset
-        // leaves for it.
-        unsafe {
-            *block = self.meta;
-            *block.add(5) = if self.key_len >= LONG_KEY as usize {
-                block.add(self.key_offset() - 4).cast::<u32>().write_unaligned(self.key_len as u32);
-                LONG_KEY
-            } else {
-                self.key_len as u8
-            };
-            block.add(6).cast::<u16>().write(self.embedded_len as u16);
-        }
-    }
-}
-
-#[inline]
-fn payload_offset(meta: u8) -> usize {
-    HEADER + usize::from(meta & HAS_EXPIRY) / (HAS_EXPIRY as usize / 8)
-}
-
-#[inline]
-fn key_offset(meta: u8, long_key: bool) -> usize {
-    payload_offset(meta) + usize::from(meta & WORDS_MASK) + 4 * usize::from(long_key)
-}
-
-const _: () = assert!(WORDS_MASK >> WORDS_SHIFT == 3 && 1 << WORDS_SHIFT == 8, "masked words are bytes");
 
 /// An owned key with its value.
 #[repr(transparent)]

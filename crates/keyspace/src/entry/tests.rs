@@ -1,6 +1,7 @@
 //! Entries: every kind through its whole life.
 
 use super::*;
+use kara_base::number::parse_i64;
 use proptest::prelude::*;
 
 fn text(entry: &Entry) -> Vec<u8> {
@@ -22,7 +23,7 @@ fn sizes_of_common_entries() {
 #[test]
 fn canonical_integers_only() {
     for yes in ["0", "7", "-1", "10", "9223372036854775807", "-9223372036854775808"] {
-        let number = parse_canonical_i64(yes.as_bytes()).unwrap();
+        let number = parse_i64(yes.as_bytes()).unwrap();
         assert_eq!(number.to_string(), yes);
     }
     for no in [
@@ -40,7 +41,7 @@ fn canonical_integers_only() {
         "12a",
         "99999999999999999999",
     ] {
-        assert_eq!(parse_canonical_i64(no.as_bytes()), None, "{no}");
+        assert_eq!(parse_i64(no.as_bytes()), None, "{no}");
     }
 }
 
