@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod peers;
 mod process;
 mod suite;
@@ -37,6 +38,11 @@ const COMMANDS: &[Command] = &[
         "bench",
         "[--tests a,b] [--pipeline 1,16] [--rounds N] [--io-threads N] [--json FILE]: side by side with Valkey",
         bench::run,
+    ),
+    (
+        "fuzz",
+        "[--seconds N] [--target T]: every fuzz target, with a sanitizer (nightly compiler)",
+        fuzz::run_targets,
     ),
     ("golden", "writes tests/golden/ anew from the reference", test::golden),
     ("gaps", "writes the README's list of gaps", test::gaps),

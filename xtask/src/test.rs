@@ -10,16 +10,14 @@ use std::process::{Command, Stdio};
 pub fn run(arguments: &[String]) -> Outcome {
     crate::peers::run(&[])?;
     build()?;
-    let command = if which("cargo-nextest").is_some() {
-        let mut command = cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
-        command.args(arguments);
-        command
+    let nextest = which("cargo-nextest").is_some();
+    let mut command = if nextest {
+        cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])
     } else {
-        let mut command = cargo(&["test", "--workspace", "--no-fail-fast", "--"]);
-        command.args(arguments);
-        command
+        cargo(&["test", "--workspace", "--no-fail-fast", "--"])
     };
-    let (passed, failed, succeeded) = counted(command)?;
+    command.args(arguments);
+    let (passed, failed, succeeded) = counted(command, if nextest { NEXTEST } else { CARGO })?;
     println!("{passed} passed, {failed} failed");
     if succeeded { Ok(()) } else { Err("a test failed".into()) }
 }
@@ -39,12 +37,14 @@ fn build() -> Outcome {
 }
 
 /// Runs the tests with their output passed on, and adds up the counts that the runner prints.
-fn counted(mut command: Command) -> Outcome<(u64, u64, bool)> {
+fn counted(mut command: Command, summary: &str) -> Outcome<(u64, u64, bool)> {
     // nextest writes to standard error, cargo's own runner to standard output: one pipe for both keeps the order.
     let (reader, writer) = std::io::pipe().map_err(|fault| fault.to_string())?;
     let errors = writer.try_clone().map_err(|fault| fault.to_string())?;
     let mut child = command
         .env("CARGO_TERM_COLOR", "never")
+        // A failing property test fails many times before it has found its smallest case.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(errors)
@@ -56,7 +56,7 @@ fn counted(mut command: Command) -> Outcome<(u64, u64, bool)> {
     for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let _ = writeln!(out, "{line}");
-        let (p, f) = counts(&line);
+        let (p, f) = counts(&line, summary);
         passed += p;
         failed += f;
     }
@@ -64,14 +64,21 @@ fn counted(mut command: Command) -> Outcome<(u64, u64, bool)> {
     Ok((passed, failed, status.success()))
 }
 
+/// How the runners' summaries begin. nextest shows the output of failed tests, in which the other one may stand.
+const NEXTEST: &str = "Summary [";
+const CARGO: &str = "test result: ";
+
 /// `Summary [ 1.2s] 9 tests run: 7 passed, 1 failed, 1 timed out, 2 skipped` or
 /// `test result: ok. 7 passed; 1 failed; ...`.
-fn counts(line: &str) -> (u64, u64) {
-    let line = line.trim();
-    let figures = match (line.strip_prefix("Summary ["), line.strip_prefix("test result: ")) {
-        (Some(rest), _) => rest.split_once("run: ").map_or("", |(_, figures)| figures),
-        (_, Some(rest)) => rest.split_once(". ").map_or("", |(_, figures)| figures),
-        _ => "",
+fn counts(line: &str, summary: &str) -> (u64, u64) {
+    let figures = line.trim().strip_prefix(summary).and_then(|rest| rest.split_once([':', '.']));
+    let figures = match figures {
+        // The time in nextest's summary has a point as well.
+        Some((_, figures)) if summary == NEXTEST => {
+            figures.split_once("run: ").map_or("", |(_, figures)| figures)
+        }
+        Some((_, figures)) => figures,
+        None => "",
     };
     let (mut passed, mut failed) = (0, 0);
     for figure in figures.split([',', ';']) {
@@ -113,15 +120,18 @@ mod tests {
 
     #[test]
     fn both_runners_are_understood() {
-        assert_eq!(counts("     Summary [   0.028s] 6 tests run: 6 passed, 3 skipped"), (6, 0));
+        let nextest = |line| counts(line, NEXTEST);
+        assert_eq!(nextest("     Summary [   0.028s] 6 tests run: 6 passed, 3 skipped"), (6, 0));
         assert_eq!(
-            counts(" Summary [ 1.0s] 9 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 0 skipped"),
+            nextest(" Summary [ 1s] 9 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 0 skipped"),
             (6, 3)
         );
+        assert_eq!(nextest("    test result: FAILED. 0 passed; 1 failed"), (0, 0));
+        let cargo = |line| counts(line, CARGO);
         assert_eq!(
-            counts("test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out"),
+            cargo("test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out"),
             (5, 1)
         );
-        assert_eq!(counts("test a_result ... ok"), (0, 0));
+        assert_eq!(cargo("test a_result ... ok"), (0, 0));
     }
 }
