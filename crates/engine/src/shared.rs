@@ -6,7 +6,9 @@ use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
 use kara_keyspace::Keyspace;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
 
 /// What a worker is told from outside; it reads these once per loop turn.
 #[derive(Debug)]
@@ -117,6 +119,8 @@ pub struct Shared {
     pub active_expire: AtomicBool,
     /// DEBUG PAUSE-CRON.
     pub cron_paused: AtomicBool,
+    /// DEBUG QUICKLIST-PACKED-THRESHOLD: bytes from which a list element gets a node of its own; 0: by the settings.
+    pub quicklist_packed_threshold: AtomicU32,
     /// Keys that somebody WATCHes or tracks, so that unwatched writes cost one load.
     pub observed_keys: AtomicUsize,
     /// Keys on which clients are blocked.

@@ -71,6 +71,7 @@ impl Server {
             loading: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
             cron_paused: AtomicBool::new(false),
+            quicklist_packed_threshold: Default::default(),
             observed_keys: AtomicUsize::new(0),
             awaited_keys: AtomicUsize::new(0),
         });

@@ -6,6 +6,7 @@ pub mod debug;
 pub mod generic;
 pub mod geo;
 pub mod hyperloglog;
+pub mod list;
 pub mod sort;
 pub mod stream;
 pub mod string;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     generic::COMMANDS,
     geo::COMMANDS,
     hyperloglog::COMMANDS,
+    list::COMMANDS,
     sort::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,

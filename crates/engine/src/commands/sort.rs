@@ -5,7 +5,7 @@
 use super::prelude::*;
 use super::zset::KEY;
 use kara_keyspace::value::hash::Hash;
-use kara_keyspace::value::list::{List, ListLimits};
+use kara_keyspace::value::list::List;
 use kara_keyspace::value::set::Set;
 use kara_keyspace::value::zset::ZSet;
 use kara_keyspace::{Collection, Entry, Kind};
@@ -222,7 +222,7 @@ fn sort_generic(cx: &mut Cx, may_store: bool) -> Outcome {
 
 /// Stores the result as a list; what GET doesn't find becomes an empty element.
 fn store(cx: &mut Cx, destination: &[u8], query: &Query<'_>, sorted: &[Vec<u8>]) -> Effect {
-    let limits = limits(cx);
+    let limits = super::list::limits(cx.config, cx.shared);
     let mut list = List::for_many(&limits);
     for element in sorted {
         if query.gets.is_empty() {
@@ -247,14 +247,6 @@ fn store(cx: &mut Cx, destination: &[u8], query: &Query<'_>, sorted: &[Vec<u8>])
     cx.keys.changed(destination, Class::LIST, "sortstore");
     cx.extra_changes += len as u64 - 1;
     Effect::Verbatim
-}
-
-fn limits(cx: &Cx) -> ListLimits {
-    ListLimits {
-        max_listpack_size: cx.config.list_max_listpack_size,
-        compress_depth: u32::try_from(cx.config.list_compress_depth).unwrap_or(u32::MAX),
-        packed_threshold: 0,
-    }
 }
 
 /// The key that is sorted, and the destination: the last one given, which is the one that the handler uses.

@@ -188,7 +188,13 @@ impl List {
         limits: &ListLimits,
         take: impl FnOnce(Element<'_>) -> R,
     ) -> Option<R> {
-        let result = match self {
+        let result = self.take(end, take);
+        self.shrink(limits);
+        result
+    }
+
+    fn take<R>(&mut self, end: End, take: impl FnOnce(Element<'_>) -> R) -> Option<R> {
+        match self {
             List::Packed(list) => {
                 let pos = match end {
                     End::Front => list.first(),
@@ -199,9 +205,16 @@ impl List {
                 Some(result)
             }
             List::Quick(list) => list.pop_with(end, take),
-        };
+        }
+    }
+
+    /// Moves the element at one end to the other (or the same) end; gives it.
+    pub fn rotate(&mut self, from: End, to: End, limits: &ListLimits) -> Option<Vec<u8>> {
+        // The list is not looked at while the element is out: it would shrink and not grow again.
+        let text = self.take(from, |element| element.to_bytes())?;
+        self.push(to, &text, limits);
         self.shrink(limits);
-        result
+        Some(text)
     }
 
     /// Removes the element at one end.

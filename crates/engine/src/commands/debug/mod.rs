@@ -45,6 +45,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("PAUSE-CRON", 3, 3, pause_cron),
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
+    ("QUICKLIST-PACKED-THRESHOLD", 3, 3, quicklist_packed_threshold),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
@@ -132,6 +133,19 @@ fn sleep(cx: &mut Cx) -> Outcome {
 fn set_active_expire(cx: &mut Cx) -> Outcome {
     let on = cx.int(2)? != 0;
     cx.shared.active_expire.store(on, Relaxed);
+    done(cx)
+}
+
+fn quicklist_packed_threshold(cx: &mut Cx) -> Outcome {
+    /// Elements in listpacks stay below 4 GiB, with room for what surrounds them.
+    const MOST_BYTES: u64 = (1 << 32) - (1 << 20);
+    let bytes = kara_base::number::parse_memory(cx.arg(2))
+        .filter(|bytes| *bytes <= MOST_BYTES)
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or(CommandError::text(
+            "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+        ))?;
+    cx.shared.quicklist_packed_threshold.store(bytes, Relaxed);
     done(cx)
 }
 
@@ -296,6 +310,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Create string keys <prefix>:<number>.",
         "PROTOCOL <type>",
         "    Reply with a test value of this type.",
+        "QUICKLIST-PACKED-THRESHOLD <size>",
+        "    Give list elements from this size on nodes of their own; 0: as configured.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Switch the active removal of expired keys.",
         "SLEEP <seconds>",

@@ -2,6 +2,7 @@
 
 use super::super::prelude::*;
 use super::{KEY, removed};
+use crate::cx::parse_timeout_ms;
 use kara_keyspace::Kind;
 use kara_keyspace::value::zset::ZSet;
 
@@ -358,18 +359,4 @@ fn blocking_pop(cx: &mut Cx, end: End) -> Outcome {
     };
     pop(cx, key, end, 1, Form::KeyFlat)?;
     Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new(end.command()).arg(key)))
-}
-
-/// A timeout in seconds, as milliseconds; 0 waits for ever.
-fn parse_timeout_ms(text: &[u8]) -> Result<i64, CommandError> {
-    const NOT_FLOAT: CommandError = CommandError::text("ERR timeout is not a float or out of range");
-    let seconds = kara_base::number::parse_f64(text).filter(|n| !n.is_nan()).ok_or(NOT_FLOAT)?;
-    let timeout_ms = (seconds * 1000.0).ceil();
-    if timeout_ms < 0.0 {
-        return Err(CommandError::text("ERR timeout is negative"));
-    }
-    if timeout_ms > i64::MAX as f64 {
-        return Err(CommandError::text("ERR timeout is out of range"));
-    }
-    Ok(timeout_ms as i64)
 }
