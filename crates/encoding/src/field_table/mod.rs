@@ -39,15 +39,15 @@ pub struct Fields {
 pub struct FieldRef<'a> {
     pub field: &'a [u8],
     pub value: &'a [u8],
-    /// Unix time in ms at which the field ceases to exist.
+    /// Unix time in ms after which the field ceases to exist.
     pub expiry_ms: Option<i64>,
 }
 
 impl FieldRef<'_> {
-    /// Whether the field's time has come.
+    /// Whether the field's time is over.
     #[inline]
     pub fn is_due(&self, now_ms: i64) -> bool {
-        self.expiry_ms.is_some_and(|at| at <= now_ms)
+        self.expiry_ms.is_some_and(|at| at < now_ms)
     }
 }
 
@@ -303,7 +303,7 @@ impl FieldTable {
         let (hash, found) = self.lookup(field);
         // SAFETY: the entry lives.
         let old = found.and_then(|f| unsafe { parts_of(f.pointer()) }.expiry_ms);
-        let was_due = old.is_some_and(|at| at <= now_ms);
+        let was_due = old.is_some_and(|at| at < now_ms);
         let new = match expiry {
             SetExpiry::Clear => None,
             SetExpiry::Keep if was_due => None,
@@ -371,23 +371,23 @@ impl FieldTable {
         }
     }
 
-    /// Removes at most `limit` fields whose time has come at `now_ms`, after showing each to `visit`. Returns
+    /// Removes at most `limit` fields whose time is over at `now_ms`, after showing each to `visit`. Returns
     /// how many; fewer than `limit` means that no due field is left. Takes time for the segments' headers and
     /// for those segments that may hold due fields.
     pub fn expire_due(&mut self, now_ms: i64, limit: usize, mut visit: impl FnMut(FieldRef<'_>)) -> usize {
-        // Between these bounds a hint above `now` belongs to no due field: every visit makes progress.
-        if now_ms < 1 || now_ms as u64 >= POINTER_MASK {
+        // Between these bounds a hint from `now` on belongs to no due field: every visit makes progress.
+        if now_ms < 2 || now_ms as u64 > POINTER_MASK {
             return 0;
         }
         let mut removed = 0;
-        while removed < limit && self.expiring > 0 && self.earliest <= now_ms as u64 {
+        while removed < limit && self.expiring > 0 && self.earliest < now_ms as u64 {
             // All segments that may hold due fields (or as many as a step takes); the others' hints give the
             // new lower bound once there are none.
             let mut due = SmallVec::<[u64; 64]>::new();
             let mut earliest = NO_HINT;
             self.table.each_segment(|hash, header| {
                 match hint_of(header) {
-                    hint if hint != NO_HINT && hint <= now_ms as u64 => due.push(hash),
+                    hint if hint != NO_HINT && hint < now_ms as u64 => due.push(hash),
                     hint => earliest = min_hint(earliest, hint),
                 }
                 due.len() < SEGMENTS_PER_STEP
@@ -421,7 +421,7 @@ impl FieldTable {
             let Some(at) = (unsafe { parts_of((word & POINTER_MASK) as *const u8) }).expiry_ms else {
                 continue;
             };
-            if at <= now_ms && due.len() < limit {
+            if at < now_ms && due.len() < limit {
                 due.push(word);
             } else {
                 hint = min_hint(hint, to_hint(at));
@@ -442,7 +442,7 @@ impl FieldTable {
             let Some(at) = (unsafe { parts_of((word & POINTER_MASK) as *const u8) }).expiry_ms else {
                 continue;
             };
-            if at <= now_ms && due.len() < limit {
+            if at < now_ms && due.len() < limit {
                 due.push(word);
             } else {
                 self.earliest = min_hint(self.earliest, to_hint(at));

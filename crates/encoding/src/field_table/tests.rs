@@ -38,7 +38,7 @@ fn agrees_with_a_model() {
                             _ => SetExpiry::At(now + rng.below(3000) as i64),
                         };
                         let old = model.get(&field).and_then(|v| v.1);
-                        let was_due = old.is_some_and(|at| at <= now);
+                        let was_due = old.is_some_and(|at| at < now);
                         let at = match expiry {
                             SetExpiry::Clear => None,
                             SetExpiry::Keep => old.filter(|_| !was_due),
@@ -64,10 +64,10 @@ fn agrees_with_a_model() {
                         let count = map.expire_due(now, limit, |f| gone.push(f.field.to_vec()));
                         assert!(count == gone.len() && count <= limit);
                         for field in &gone {
-                            assert!(model.remove(field).unwrap().1.unwrap() <= now);
+                            assert!(model.remove(field).unwrap().1.unwrap() < now);
                         }
                         if count < limit {
-                            assert!(!model.values().any(|v| v.1.is_some_and(|at| at <= now)));
+                            assert!(!model.values().any(|v| v.1.is_some_and(|at| at < now)));
                         }
                     }
                     _ => {}
@@ -102,14 +102,14 @@ fn many_due_fields_go_in_steps() {
     assert_eq!(map.earliest_expiry_ms(), Some(1_000_000));
     let mut gone = 0;
     loop {
-        let step = map.expire_due(1_039_999, 1_000, |f| assert!(f.is_due(1_039_999)));
+        let step = map.expire_due(1_040_000, 1_000, |f| assert!(f.is_due(1_040_000)));
         gone += step;
         if step < 1_000 {
             break;
         }
     }
     assert_eq!((gone, map.len()), (40_000, 10_000));
-    assert_eq!(map.expire_due(1_039_999, 10, |_| ()), 0);
+    assert_eq!(map.expire_due(1_040_000, 10, |_| ()), 0);
     assert_eq!(map.earliest_expiry_ms(), Some(1_040_000));
     assert_eq!(map.expire_due(1 << 41, usize::MAX, |_| ()), 10_000);
     assert_eq!((map.len(), map.expiring(), map.earliest_expiry_ms()), (0, 0, None));

@@ -47,15 +47,15 @@ const _: () = assert!(size_of::<Hash>() <= 16);
 pub struct Pair<'a> {
     pub field: Element<'a>,
     pub value: Element<'a>,
-    /// Unix time in ms at which the field ceases to exist.
+    /// Unix time in ms after which the field ceases to exist.
     pub expiry_ms: Option<i64>,
 }
 
 impl Pair<'_> {
-    /// Whether the field's time has come.
+    /// Whether the field's time is over.
     #[inline]
     pub fn is_due(&self, now_ms: i64) -> bool {
-        self.expiry_ms.is_some_and(|at| at <= now_ms)
+        self.expiry_ms.is_some_and(|at| at < now_ms)
     }
 }
 
@@ -212,7 +212,7 @@ impl Hash {
 
     /// Whether some field may be due: without it, every field that `len` counts exists.
     fn may_have_due(&self, now_ms: i64) -> bool {
-        self.earliest_expiry_ms().is_some_and(|at| at <= now_ms)
+        self.earliest_expiry_ms().is_some_and(|at| at < now_ms)
     }
 
     /// All fields, whether or not their time has come (see [`Pair::is_due`]); a listpack's in the order they
