@@ -5,8 +5,11 @@ pub mod connection;
 pub mod debug;
 pub mod generic;
 pub mod geo;
+pub mod hash;
 pub mod hyperloglog;
 pub mod list;
+pub mod set;
+mod shared;
 pub mod sort;
 pub mod stream;
 pub mod string;
@@ -33,8 +36,10 @@ pub const FAMILIES: &[&[Spec]] = &[
     debug::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
+    hash::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
+    set::COMMANDS,
     sort::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,

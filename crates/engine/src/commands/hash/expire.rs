@@ -1,11 +1,11 @@
 //! Fields' expiries: setting, removing and asking for them.
 
 use super::super::prelude::*;
-use super::super::shared::{KEY, ONE_LOOK, ONE_READ, ONE_UPDATE, reply_element};
+use super::super::shared::{KEY, ONE_COUNT, ONE_READ, ONE_UPDATE, reply_element};
 use super::fields::{
     Expiry, FIELDS, FIELDS_UNLINKED, Options, Time, after_options, directly, journal_command, journal_removal,
 };
-use super::{config, delete_if_empty, field_now_ms, fields_expired};
+use super::{config, delete_if_empty, field_now_ms, fields_expired, note_volatile};
 use kara_keyspace::Kind;
 use kara_keyspace::value::hash::Hash;
 use smallvec::SmallVec;
@@ -91,13 +91,7 @@ struct Change<'a> {
 
 impl<'a> Change<'a> {
     fn new(at: Option<i64>) -> Self {
-        Change {
-            answers: SmallVec::new(),
-            updated: SmallVec::new(),
-            gone: SmallVec::new(),
-            at,
-            empty: false,
-        }
+        Change { answers: SmallVec::new(), updated: SmallVec::new(), gone: SmallVec::new(), at, empty: false }
     }
 
     /// Gives the fields of the hash under the first argument an expiry.
@@ -159,7 +153,7 @@ impl<'a> Change<'a> {
         if changes == 0 {
             return Effect::None;
         }
-        cx.keys.fields_changed(key);
+        note_volatile(cx, key, true);
         cx.keys.touched(key);
         cx.extra_changes += changes as u64 - 1;
         if !self.updated.is_empty() {
@@ -210,7 +204,6 @@ pub(super) const HEXPIRE: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hexpire(cx: &mut Cx) -> Outcome {
     expire(cx, true, true)
 }
@@ -246,7 +239,6 @@ pub(super) const HPEXPIRE: Spec = Spec {
     handler: Some(hpexpire),
     ..Spec::NEW
 };
-
 
 fn hpexpire(cx: &mut Cx) -> Outcome {
     expire(cx, false, true)
@@ -284,7 +276,6 @@ pub(super) const HEXPIREAT: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hexpireat(cx: &mut Cx) -> Outcome {
     expire(cx, true, false)
 }
@@ -321,7 +312,6 @@ pub(super) const HPEXPIREAT: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hpexpireat(cx: &mut Cx) -> Outcome {
     expire(cx, false, false)
 }
@@ -336,14 +326,10 @@ pub(super) const HPERSIST: Spec = Spec {
     summary: "Removes the expiry of fields.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_UPDATE,
-    args: &[
-        KEY,
-        FIELDS,
-    ],
+    args: &[KEY, FIELDS],
     handler: Some(hpersist),
     ..Spec::NEW
 };
-
 
 fn hpersist(cx: &mut Cx) -> Outcome {
     let fields = directly(cx.args, None)?;
@@ -388,7 +374,6 @@ pub(super) const HGETEX: Spec = Spec {
     handler: Some(hgetex),
     ..Spec::NEW
 };
-
 
 fn hgetex(cx: &mut Cx) -> Outcome {
     let key = cx.arg(1);
@@ -447,14 +432,10 @@ pub(super) const HTTL: Spec = Spec {
     summary: "Returns fields' time to live in seconds.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        FIELDS,
-    ],
+    args: &[KEY, FIELDS],
     handler: Some(httl),
     ..Spec::NEW
 };
-
 
 fn httl(cx: &mut Cx) -> Outcome {
     let now = cx.now_ms;
@@ -471,14 +452,10 @@ pub(super) const HPTTL: Spec = Spec {
     summary: "Returns fields' time to live in milliseconds.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        FIELDS,
-    ],
+    args: &[KEY, FIELDS],
     handler: Some(hpttl),
     ..Spec::NEW
 };
-
 
 fn hpttl(cx: &mut Cx) -> Outcome {
     let now = cx.now_ms;
@@ -495,14 +472,10 @@ pub(super) const HEXPIRETIME: Spec = Spec {
     summary: "Returns the Unix times in seconds at which fields expire.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        FIELDS,
-    ],
+    args: &[KEY, FIELDS],
     handler: Some(hexpiretime),
     ..Spec::NEW
 };
-
 
 fn hexpiretime(cx: &mut Cx) -> Outcome {
     ask(cx, to_seconds)
@@ -518,14 +491,10 @@ pub(super) const HPEXPIRETIME: Spec = Spec {
     summary: "Returns the Unix times in milliseconds at which fields expire.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        FIELDS,
-    ],
+    args: &[KEY, FIELDS],
     handler: Some(hpexpiretime),
     ..Spec::NEW
 };
-
 
 fn hpexpiretime(cx: &mut Cx) -> Outcome {
     ask(cx, |at| at)

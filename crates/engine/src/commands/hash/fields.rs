@@ -40,7 +40,8 @@ pub(super) fn after_options<'a, T: Default>(
     };
     let options = parse(&candidates[..at])?;
     let (number, fields) = split_number(&args[start + at + 1..])?;
-    if number < 1 || usize::try_from(number).ok().and_then(|n| n.checked_mul(per_field)) != Some(fields.len()) {
+    if number < 1 || usize::try_from(number).ok().and_then(|n| n.checked_mul(per_field)) != Some(fields.len())
+    {
         return Err(NUM_FIELDS);
     }
     Ok((options, fields))

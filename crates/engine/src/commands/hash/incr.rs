@@ -3,7 +3,7 @@
 use super::super::prelude::*;
 use super::super::shared::{KEY, ONE_COUNT};
 use super::fields::journal_command;
-use super::{config, field_now_ms, fields_expired};
+use super::{config, field_now_ms, fields_expired, note_volatile};
 use kara_base::long_double::LongDouble;
 use kara_keyspace::value::hash::{Hash, SetExpiry};
 
@@ -26,7 +26,6 @@ pub(super) const HINCRBY: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hincrby(cx: &mut Cx) -> Outcome {
     let by = cx.int(3)?;
     let (key, field) = (cx.arg(1), cx.arg(2));
@@ -37,15 +36,16 @@ fn hincrby(cx: &mut Cx) -> Outcome {
             parse_int(&text).map_err(|_| CommandError::text("ERR hash value is not an integer"))?
         }
     };
-    let sum =
-        old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
+    let sum = old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
     let mut buffer = itoa::Buffer::new();
     let text = buffer.format(sum).as_bytes();
     let over_expired = store(cx, key, field, text, "hincrby")?;
     cx.reply.integer(sum);
     if over_expired {
         // Elsewhere the expired field may still be seen: its value is not to be added.
-        return Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new("HSET").arg(key).arg(field).arg(text)));
+        return Ok(Effect::rewrite(cx.journal_on(), || {
+            OwnedCommand::new("HSET").arg(key).arg(field).arg(text)
+        }));
     }
     Ok(Effect::Verbatim)
 }
@@ -68,7 +68,6 @@ pub(super) const HINCRBYFLOAT: Spec = Spec {
     handler: Some(hincrbyfloat),
     ..Spec::NEW
 };
-
 
 fn hincrbyfloat(cx: &mut Cx) -> Outcome {
     let by = LongDouble::parse(cx.arg(3)).ok_or(CommandError::NotFloat)?;
@@ -120,10 +119,10 @@ fn store(
 ) -> Result<bool, CommandError> {
     let (config, now) = (config(cx), field_now_ms(cx));
     let (hash, _) = cx.keys.write_or_create(key, Hash::new)?;
-    let before = hash.len();
+    let (before, volatile) = (hash.len(), hash.expiring() > 0);
     let over_expired = hash.set(field, text, SetExpiry::Keep, now, &config) && hash.len() == before;
     fields_expired(cx, key, usize::from(over_expired));
-    cx.keys.fields_changed(key);
+    note_volatile(cx, key, volatile);
     cx.keys.changed(key, Class::HASH, event);
     Ok(over_expired)
 }

@@ -67,6 +67,14 @@ fn fields_expired(cx: &mut Cx, key: &[u8], count: usize) {
     }
 }
 
+/// Lets the keyspace see whether a hash has expiring fields, where that may have changed.
+fn note_volatile(cx: &mut Cx, key: &[u8], may_have_changed: bool) {
+    if may_have_changed {
+        let key = cx.keys.key(key);
+        cx.keys.space.note_fields(cx.keys.db, &key);
+    }
+}
+
 /// Deletes a hash whose last field is gone, and tells.
 fn delete_if_empty(cx: &mut Cx, key: &[u8], empty: bool) {
     if empty {

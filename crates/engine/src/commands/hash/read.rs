@@ -2,8 +2,8 @@
 
 use super::super::prelude::*;
 use super::super::shared::{
-    COUNT_OUT_OF_RANGE, KEY, ONE_LOOK, ONE_READ, OUT_OF_RANGE, ScanOptions, as_i64, parse_cursor, repeated_picks,
-    reply_element, reply_scan,
+    COUNT_OUT_OF_RANGE, KEY, ONE_LOOK, ONE_READ, OUT_OF_RANGE, ScanOptions, as_i64, parse_cursor,
+    repeated_picks, reply_element, reply_scan,
 };
 use super::field_now_ms;
 use kara_keyspace::value::hash::{Hash, Pair};
@@ -19,18 +19,14 @@ pub(super) const HGET: Spec = Spec {
     summary: "Returns the value of a field of a hash.",
     complexity: "O(1)",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "field", kind: ArgKind::String, ..Arg::NEW }],
     handler: Some(hget),
     ..Spec::NEW
 };
 
-
 fn hget(cx: &mut Cx) -> Outcome {
-    let now = field_now_ms(cx);
-    match cx.keys.read_as::<Hash>(cx.arg(1))?.and_then(|hash| hash.get(cx.arg(2), now)) {
+    let (now, field) = (field_now_ms(cx), cx.arg(2));
+    match cx.keys.read_as::<Hash>(cx.arg(1))?.and_then(|hash| hash.get(field, now)) {
         Some(pair) => reply_element(cx.reply, pair.value),
         None => cx.reply.null(),
     }
@@ -47,14 +43,10 @@ pub(super) const HMGET: Spec = Spec {
     summary: "Returns the values of several fields of a hash.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg { name: "field", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "field", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(hmget),
     ..Spec::NEW
 };
-
 
 fn hmget(cx: &mut Cx) -> Outcome {
     let now = field_now_ms(cx);
@@ -85,7 +77,6 @@ pub(super) const HLEN: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hlen(cx: &mut Cx) -> Outcome {
     let len = cx.keys.read_as::<Hash>(cx.arg(1))?.map_or(0, Hash::len);
     cx.reply.integer(as_i64(len));
@@ -102,18 +93,14 @@ pub(super) const HSTRLEN: Spec = Spec {
     summary: "Returns the length of the value of a field.",
     complexity: "O(1)",
     key_specs: ONE_LOOK,
-    args: &[
-        KEY,
-        Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "field", kind: ArgKind::String, ..Arg::NEW }],
     handler: Some(hstrlen),
     ..Spec::NEW
 };
 
-
 fn hstrlen(cx: &mut Cx) -> Outcome {
-    let now = field_now_ms(cx);
-    let pair = cx.keys.read_as::<Hash>(cx.arg(1))?.and_then(|hash| hash.get(cx.arg(2), now));
+    let (now, field) = (field_now_ms(cx), cx.arg(2));
+    let pair = cx.keys.read_as::<Hash>(cx.arg(1))?.and_then(|hash| hash.get(field, now));
     cx.reply.integer(as_i64(pair.map_or(0, |pair| pair.value.len())));
     Ok(Effect::None)
 }
@@ -128,18 +115,14 @@ pub(super) const HEXISTS: Spec = Spec {
     summary: "Tells whether a hash has a field.",
     complexity: "O(1)",
     key_specs: ONE_LOOK,
-    args: &[
-        KEY,
-        Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "field", kind: ArgKind::String, ..Arg::NEW }],
     handler: Some(hexists),
     ..Spec::NEW
 };
 
-
 fn hexists(cx: &mut Cx) -> Outcome {
-    let now = field_now_ms(cx);
-    let there = cx.keys.read_as::<Hash>(cx.arg(1))?.is_some_and(|hash| hash.contains(cx.arg(2), now));
+    let (now, field) = (field_now_ms(cx), cx.arg(2));
+    let there = cx.keys.read_as::<Hash>(cx.arg(1))?.is_some_and(|hash| hash.contains(field, now));
     cx.reply.integer(i64::from(there));
     Ok(Effect::None)
 }
@@ -157,7 +140,8 @@ fn reply_all(
         return Ok(Effect::None);
     };
     let living = || hash.iter().filter(|pair| !pair.is_due(now));
-    let count = if hash.earliest_expiry_ms().is_some_and(|at| at < now) { living().count() } else { hash.len() };
+    let count =
+        if hash.earliest_expiry_ms().is_some_and(|at| at < now) { living().count() } else { hash.len() };
     open(cx.reply, count);
     living().for_each(|pair| show(cx.reply, pair));
     Ok(Effect::None)
@@ -178,7 +162,6 @@ pub(super) const HGETALL: Spec = Spec {
     handler: Some(hgetall),
     ..Spec::NEW
 };
-
 
 fn hgetall(cx: &mut Cx) -> Outcome {
     reply_all(cx, Writer::map, |reply, pair| {
@@ -203,7 +186,6 @@ pub(super) const HKEYS: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hkeys(cx: &mut Cx) -> Outcome {
     reply_all(cx, Writer::array, |reply, pair| reply_element(reply, pair.field))
 }
@@ -223,7 +205,6 @@ pub(super) const HVALS: Spec = Spec {
     handler: Some(hvals),
     ..Spec::NEW
 };
-
 
 fn hvals(cx: &mut Cx) -> Outcome {
     reply_all(cx, Writer::array, |reply, pair| reply_element(reply, pair.value))
@@ -256,7 +237,6 @@ pub(super) const HSCAN: Spec = Spec {
     handler: Some(hscan),
     ..Spec::NEW
 };
-
 
 fn hscan(cx: &mut Cx) -> Outcome {
     let now = field_now_ms(cx);
@@ -316,7 +296,6 @@ pub(super) const HRANDFIELD: Spec = Spec {
     handler: Some(hrandfield),
     ..Spec::NEW
 };
-
 
 fn hrandfield(cx: &mut Cx) -> Outcome {
     let now = field_now_ms(cx);

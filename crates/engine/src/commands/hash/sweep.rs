@@ -3,34 +3,49 @@
 use super::fields::journal_removal;
 use crate::events::Class;
 use crate::keys::Keys;
-use smallvec::SmallVec;
+use kara_keyspace::ExpireProgress;
+use kara_keyspace::value::hash::Hash;
 
+/// Fields that are removed from one hash before its shard's other hashes have their turn.
+const FIELDS_PER_HASH: usize = 1024;
 /// Fields of one HDEL in the journal.
 const FIELDS_PER_COMMAND: usize = 64;
 
-/// Goes on with the walk over the hashes of the database in the shards held and removes fields whose time is over,
-/// until about `budget` segments, hashes and fields were looked at. Journals (see [`Keys::preceding`]), notifies and
-/// counts. True at the end of the walk: what was due when it began is gone.
-pub fn expire_due_fields(keys: &mut Keys<'_, '_>, budget: usize) -> bool {
+/// Fields of one hash that are gone.
+struct Gone {
+    key: Vec<u8>,
+    fields: Vec<Vec<u8>>,
+    /// The hash had no other and is gone as well.
+    empty: bool,
+}
+
+/// Goes on with the walk over the hashes of `keys.db` in the shards held and removes fields whose time is over, until
+/// about `budget` segments and hashes were looked at. Journals (into `keys.preceding`), notifies and counts. A hash
+/// with more due fields than a step takes is visited again on the next round.
+pub fn expire_due_fields(keys: &mut Keys<'_, '_>, budget: usize) -> ExpireProgress {
     let (db, now_ms) = (keys.db, keys.now_ms);
-    let mut gone: Vec<(Vec<u8>, Vec<Vec<u8>>, bool)> = Vec::new();
-    let finished = keys.space.expire_fields_step(db, now_ms, budget, |key, fields, empty| {
-        gone.push((key.to_vec(), fields, empty));
+    let mut all = Vec::new();
+    let progress = keys.space.expire_fields_step(db, now_ms, budget, |entry| {
+        let key = entry.key().to_vec();
+        let Some(hash) = entry.get_mut::<Hash>() else { return };
+        let mut fields = Vec::new();
+        hash.expire_due(now_ms, FIELDS_PER_HASH, |field| fields.push(field.to_vec()));
+        if !fields.is_empty() {
+            all.push(Gone { key, fields, empty: hash.is_empty() });
+        }
     });
-    for (key, fields, empty) in gone {
-        keys.stats.expired_fields.add(fields.len() as u64);
+    for gone in all {
+        keys.stats.expired_fields.add(gone.fields.len() as u64);
         if keys.policy.journal_on {
-            for chunk in fields.chunks(FIELDS_PER_COMMAND) {
-                let names: SmallVec<[&[u8]; 64]> = chunk.iter().map(Vec::as_slice).collect();
-                keys.preceding.push((db, journal_removal(&key, &names)));
+            for chunk in gone.fields.chunks(FIELDS_PER_COMMAND) {
+                let fields: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();
+                keys.preceding.push((db, journal_removal(&gone.key, &fields)));
             }
         }
-        keys.touched(&key);
-        keys.notify(Class::HASH, "hexpired", &key);
-        if empty {
-            keys.delete(&key);
-            keys.notify(Class::GENERIC, "del", &key);
+        keys.changed(&gone.key, Class::HASH, "hexpired");
+        if gone.empty {
+            keys.notify(Class::GENERIC, "del", &gone.key);
         }
     }
-    finished
+    progress
 }

@@ -1,11 +1,13 @@
 //! Setting and removing fields.
 
 use super::super::prelude::*;
-use super::super::shared::{KEY, ONE_INSERT, ONE_REMOVE, ONE_TAKE, ONE_UPDATE, as_i64, removed, reply_element};
+use super::super::shared::{
+    KEY, ONE_INSERT, ONE_REMOVE, ONE_TAKE, ONE_UPDATE, as_i64, removed, reply_element,
+};
 use super::fields::{Expiry, FIELDS, Options, after_options, directly, journal_command, journal_removal};
-use super::{config, delete_if_empty, field_now_ms, fields_expired};
-use kara_keyspace::value::hash::{Hash, SetExpiry};
+use super::{config, delete_if_empty, field_now_ms, fields_expired, note_volatile};
 use kara_keyspace::Kind;
+use kara_keyspace::value::hash::{Hash, SetExpiry};
 use smallvec::SmallVec;
 
 /// Fields and values by turns, as pairs.
@@ -40,7 +42,6 @@ pub(super) const HSET: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hset(cx: &mut Cx) -> Outcome {
     let new = set_fields(cx)?;
     cx.reply.integer(as_i64(new));
@@ -74,7 +75,6 @@ pub(super) const HMSET: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hmset(cx: &mut Cx) -> Outcome {
     set_fields(cx)?;
     cx.reply.ok();
@@ -91,13 +91,12 @@ fn set_fields(cx: &mut Cx) -> Result<usize, CommandError> {
     let key = cx.arg(1);
     let (hash, _) = cx.keys.write_or_create(key, Hash::new)?;
     hash.expect(pairs(words), &config);
-    let before = hash.len();
-    let new = pairs(words)
-        .filter(|(field, value)| hash.set(field, value, SetExpiry::Clear, now, &config))
-        .count();
+    let (before, volatile) = (hash.len(), hash.expiring() > 0);
+    let new =
+        pairs(words).filter(|(field, value)| hash.set(field, value, SetExpiry::Clear, now, &config)).count();
     let over_expired = new - (hash.len() - before);
     fields_expired(cx, key, over_expired);
-    cx.keys.fields_changed(key);
+    note_volatile(cx, key, volatile);
     cx.keys.changed(key, Class::HASH, "hset");
     cx.extra_changes += (words.len() / 2) as u64 - 1;
     Ok(new)
@@ -122,7 +121,6 @@ pub(super) const HSETNX: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hsetnx(cx: &mut Cx) -> Outcome {
     let (config, now) = (config(cx), field_now_ms(cx));
     let (key, field, value) = (cx.arg(1), cx.arg(2), cx.arg(3));
@@ -132,16 +130,18 @@ fn hsetnx(cx: &mut Cx) -> Outcome {
         return Ok(Effect::None);
     }
     hash.expect([(field, value)].into_iter(), &config);
-    let before = hash.len();
+    let (before, volatile) = (hash.len(), hash.expiring() > 0);
     hash.set(field, value, SetExpiry::Clear, now, &config);
     let over_expired = hash.len() == before;
     fields_expired(cx, key, usize::from(over_expired));
-    cx.keys.fields_changed(key);
+    note_volatile(cx, key, volatile);
     cx.reply.integer(1);
     cx.keys.changed(key, Class::HASH, "hset");
     if over_expired {
         // Elsewhere the expired field may still be seen: set it in any case.
-        return Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new("HSET").arg(key).arg(field).arg(value)));
+        return Ok(Effect::rewrite(cx.journal_on(), || {
+            OwnedCommand::new("HSET").arg(key).arg(field).arg(value)
+        }));
     }
     Ok(Effect::Verbatim)
 }
@@ -156,20 +156,17 @@ pub(super) const HDEL: Spec = Spec {
     summary: "Removes fields from a hash, and the hash with the last of them.",
     complexity: "O(N), N being the number of fields to remove.",
     key_specs: ONE_REMOVE,
-    args: &[
-        KEY,
-        Arg { name: "field", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "field", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(hdel),
     ..Spec::NEW
 };
 
-
 fn hdel(cx: &mut Cx) -> Outcome {
     let now = field_now_ms(cx);
     let key = cx.arg(1);
-    let (mut gone, mut empty) = (0, false);
+    let (mut gone, mut empty, mut volatile) = (0, false, false);
     if let Some(hash) = cx.keys.write_as::<Hash>(key)? {
+        volatile = hash.expiring() > 0;
         for field in cx.args.iter().skip(2) {
             gone += usize::from(hash.remove(field, now));
             if hash.is_empty() {
@@ -180,7 +177,7 @@ fn hdel(cx: &mut Cx) -> Outcome {
     }
     cx.reply.integer(as_i64(gone));
     if gone > 0 {
-        cx.keys.fields_changed(key);
+        note_volatile(cx, key, volatile);
         removed(cx, key, Class::HASH, "hdel", empty, gone);
     }
     Ok(Effect::verbatim_if(gone > 0))
@@ -196,14 +193,10 @@ pub(super) const HGETDEL: Spec = Spec {
     summary: "Returns the values of fields and removes the fields.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_TAKE,
-    args: &[
-        KEY,
-        FIELDS,
-    ],
+    args: &[KEY, FIELDS],
     handler: Some(hgetdel),
     ..Spec::NEW
 };
-
 
 fn hgetdel(cx: &mut Cx) -> Outcome {
     let now = field_now_ms(cx);
@@ -211,6 +204,7 @@ fn hgetdel(cx: &mut Cx) -> Outcome {
     let fields = directly(cx.args, None)?;
     let (mut gone, mut empty) = (0, false);
     let mut hash = cx.keys.write_as::<Hash>(key)?;
+    let volatile = hash.as_deref().is_some_and(|hash| hash.expiring() > 0);
     cx.reply.array(fields.len());
     for field in fields {
         let found = hash.as_deref().and_then(|hash| hash.get(field, now));
@@ -226,7 +220,7 @@ fn hgetdel(cx: &mut Cx) -> Outcome {
         }
     }
     if gone > 0 {
-        cx.keys.fields_changed(key);
+        note_volatile(cx, key, volatile);
         removed(cx, key, Class::HASH, "hdel", empty, gone);
     }
     Ok(Effect::verbatim_if(gone > 0))
@@ -306,7 +300,6 @@ pub(super) const HSETEX: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn hsetex(cx: &mut Cx) -> Outcome {
     let key = cx.arg(1);
     let (options, words) = after_options(cx.args, 2, 2, |options| Options::parse(options, true))?;
@@ -316,7 +309,9 @@ fn hsetex(cx: &mut Cx) -> Outcome {
         Expiry::Keep => SetExpiry::Keep,
         Expiry::Unsaid | Expiry::Remove => SetExpiry::Clear,
     };
-    if options.key_there.is_some_and(|wanted| wanted != there) || !fields_allow(cx, options.fields_there, words)? {
+    if options.key_there.is_some_and(|wanted| wanted != there)
+        || !fields_allow(cx, options.fields_there, words)?
+    {
         cx.reply.integer(0);
         return Ok(Effect::None);
     }
@@ -341,6 +336,7 @@ fn set_with_expiry(cx: &mut Cx, words: &[&[u8]], expiry: SetExpiry) -> Outcome {
     let key = cx.arg(1);
     let (hash, _) = cx.keys.write_or_create(key, Hash::new)?;
     hash.expect(pairs(words), &config);
+    let volatile = hash.expiring() > 0 || matches!(expiry, SetExpiry::At(_));
     let mut over_expired: SmallVec<[&[u8]; 4]> = SmallVec::new();
     for (field, value) in pairs(words) {
         let before = hash.len();
@@ -349,7 +345,7 @@ fn set_with_expiry(cx: &mut Cx, words: &[&[u8]], expiry: SetExpiry) -> Outcome {
         }
     }
     fields_expired(cx, key, over_expired.len());
-    cx.keys.fields_changed(key);
+    note_volatile(cx, key, volatile);
     cx.keys.changed(key, Class::HASH, "hset");
     if matches!(expiry, SetExpiry::At(_)) {
         cx.keys.notify(Class::HASH, "hexpire", key);
@@ -382,7 +378,7 @@ fn set_in_the_past(cx: &mut Cx, words: &[&[u8]]) -> Outcome {
         gone.extend(pairs(words).map(|(field, _)| field).filter(|field| hash.remove(field, i64::MIN)));
         empty = hash.is_empty();
     }
-    cx.keys.fields_changed(key);
+    note_volatile(cx, key, true);
     cx.keys.notify(Class::HASH, "hset", key);
     cx.keys.notify(Class::HASH, "hexpire", key);
     fields_expired(cx, key, words.len() / 2);

@@ -158,7 +158,6 @@ pub(super) const SINTER: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn sinter(cx: &mut Cx) -> Outcome {
     answer(cx, Op::Inter)
 }
@@ -178,7 +177,6 @@ pub(super) const SMEMBERS: Spec = Spec {
     handler: Some(smembers),
     ..Spec::NEW
 };
-
 
 fn smembers(cx: &mut Cx) -> Outcome {
     let set = cx.keys.read_as::<Set>(cx.arg(1))?;
@@ -205,7 +203,6 @@ pub(super) const SINTERSTORE: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn sinterstore(cx: &mut Cx) -> Outcome {
     answer_stored(cx, Op::Inter, "sinterstore")
 }
@@ -225,7 +222,6 @@ pub(super) const SUNION: Spec = Spec {
     handler: Some(sunion),
     ..Spec::NEW
 };
-
 
 fn sunion(cx: &mut Cx) -> Outcome {
     answer(cx, Op::Union)
@@ -249,7 +245,6 @@ pub(super) const SUNIONSTORE: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn sunionstore(cx: &mut Cx) -> Outcome {
     answer_stored(cx, Op::Union, "sunionstore")
 }
@@ -269,7 +264,6 @@ pub(super) const SDIFF: Spec = Spec {
     handler: Some(sdiff),
     ..Spec::NEW
 };
-
 
 fn sdiff(cx: &mut Cx) -> Outcome {
     answer(cx, Op::Diff)
@@ -292,7 +286,6 @@ pub(super) const SDIFFSTORE: Spec = Spec {
     handler: Some(sdiffstore),
     ..Spec::NEW
 };
-
 
 fn sdiffstore(cx: &mut Cx) -> Outcome {
     answer_stored(cx, Op::Diff, "sdiffstore")
@@ -321,7 +314,6 @@ pub(super) const SINTERCARD: Spec = Spec {
     handler: Some(sintercard),
     ..Spec::NEW
 };
-
 
 fn sintercard(cx: &mut Cx) -> Outcome {
     let count = parse_int(cx.arg(1))

@@ -2,8 +2,8 @@
 
 use super::super::prelude::*;
 use super::super::shared::{
-    KEY, ONE_INSERT, ONE_LOOK, ONE_READ, ONE_REMOVE, ScanOptions, as_i64, parse_cursor, removed, reply_element,
-    reply_scan,
+    KEY, ONE_INSERT, ONE_LOOK, ONE_READ, ONE_REMOVE, ScanOptions, as_i64, parse_cursor, removed,
+    reply_element, reply_scan,
 };
 use super::config;
 use kara_keyspace::Kind;
@@ -19,14 +19,10 @@ pub(super) const SADD: Spec = Spec {
     summary: "Adds members to a set, which is created if it is missing.",
     complexity: "O(1) for each member.",
     key_specs: ONE_INSERT,
-    args: &[
-        KEY,
-        Arg { name: "member", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "member", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(sadd),
     ..Spec::NEW
 };
-
 
 fn sadd(cx: &mut Cx) -> Outcome {
     let config = config(cx);
@@ -56,14 +52,10 @@ pub(super) const SREM: Spec = Spec {
     summary: "Removes members from a set, and the set with the last of them.",
     complexity: "O(N), N being the number of members to remove.",
     key_specs: ONE_REMOVE,
-    args: &[
-        KEY,
-        Arg { name: "member", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "member", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(srem),
     ..Spec::NEW
 };
-
 
 fn srem(cx: &mut Cx) -> Outcome {
     let key = cx.arg(1);
@@ -116,7 +108,6 @@ pub(super) const SMOVE: Spec = Spec {
     ..Spec::NEW
 };
 
-
 fn smove(cx: &mut Cx) -> Outcome {
     let config = config(cx);
     let (from, to, member) = (cx.arg(1), cx.arg(2), cx.arg(3));
@@ -156,17 +147,14 @@ pub(super) const SISMEMBER: Spec = Spec {
     summary: "Tells whether a set has a member.",
     complexity: "O(1)",
     key_specs: ONE_LOOK,
-    args: &[
-        KEY,
-        Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "member", kind: ArgKind::String, ..Arg::NEW }],
     handler: Some(sismember),
     ..Spec::NEW
 };
 
-
 fn sismember(cx: &mut Cx) -> Outcome {
-    let there = cx.keys.read_as::<Set>(cx.arg(1))?.is_some_and(|set| set.contains(cx.arg(2)));
+    let member = cx.arg(2);
+    let there = cx.keys.read_as::<Set>(cx.arg(1))?.is_some_and(|set| set.contains(member));
     cx.reply.integer(i64::from(there));
     Ok(Effect::None)
 }
@@ -181,14 +169,10 @@ pub(super) const SMISMEMBER: Spec = Spec {
     summary: "Tells for several members whether a set has them.",
     complexity: "O(N), N being the number of members asked for.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg { name: "member", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "member", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(smismember),
     ..Spec::NEW
 };
-
 
 fn smismember(cx: &mut Cx) -> Outcome {
     let set = cx.keys.read_as::<Set>(cx.arg(1))?;
@@ -214,7 +198,6 @@ pub(super) const SCARD: Spec = Spec {
     handler: Some(scard),
     ..Spec::NEW
 };
-
 
 fn scard(cx: &mut Cx) -> Outcome {
     let len = cx.keys.read_as::<Set>(cx.arg(1))?.map_or(0, Set::len);
@@ -242,7 +225,6 @@ pub(super) const SSCAN: Spec = Spec {
     handler: Some(sscan),
     ..Spec::NEW
 };
-
 
 fn sscan(cx: &mut Cx) -> Outcome {
     let cursor = parse_cursor(cx.arg(2))?;

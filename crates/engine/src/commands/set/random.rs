@@ -25,14 +25,10 @@ pub(super) const SPOP: Spec = Spec {
     complexity: "O(1) without a count, else O(N), N being the count.",
     tips: &["nondeterministic_output"],
     key_specs: ONE_TAKE,
-    args: &[
-        KEY,
-        Arg { name: "count", kind: ArgKind::Integer, since: "3.2.0", optional: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "count", kind: ArgKind::Integer, since: "3.2.0", optional: true, ..Arg::NEW }],
     handler: Some(spop),
     ..Spec::NEW
 };
-
 
 fn spop(cx: &mut Cx) -> Outcome {
     match cx.args.len() {
@@ -117,14 +113,10 @@ pub(super) const SRANDMEMBER: Spec = Spec {
     complexity: "O(1) without a count, else O(N), N being the count's absolute value.",
     tips: &["nondeterministic_output"],
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg { name: "count", kind: ArgKind::Integer, since: "2.6.0", optional: true, ..Arg::NEW },
-    ],
+    args: &[KEY, Arg { name: "count", kind: ArgKind::Integer, since: "2.6.0", optional: true, ..Arg::NEW }],
     handler: Some(srandmember),
     ..Spec::NEW
 };
-
 
 fn srandmember(cx: &mut Cx) -> Outcome {
     let mut rng = cx.keys.rng.clone();
