@@ -14,3 +14,4 @@ pub mod long_double;
 pub mod number;
 pub mod rng;
 pub mod text;
+pub mod usage;

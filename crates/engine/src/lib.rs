@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod clients;
+pub mod commandlog;
 pub mod commands;
 pub mod config;
 pub mod cx;
@@ -11,7 +12,9 @@ pub mod error;
 pub mod events;
 pub mod keyfind;
 pub mod keys;
+pub mod latency;
 pub mod log;
+pub mod observe;
 pub mod pipeline;
 pub mod reclaim;
 pub mod registry;

@@ -2,6 +2,7 @@
 
 use crate::clients::{ClientId, Clients};
 use crate::config::{ApplyError, Changes, Config, ConfigStore};
+use crate::observe::Observe;
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
@@ -28,6 +29,10 @@ pub struct ShutdownOptions {
     pub save: Option<bool>,
     pub now: bool,
     pub force: bool,
+    /// SAFE: only where the cluster doesn't lose slots by it.
+    pub safe: bool,
+    /// FAILOVER: hand over to a replica first, in a cluster.
+    pub failover: bool,
 }
 
 /// What the engine asks of the process around it. The server implements it; tests need none.
@@ -103,6 +108,7 @@ pub struct Shared {
     pub config: ConfigStore,
     pub registry: Registry,
     pub stats: Stats,
+    pub observe: Observe,
     pub clients: Clients,
     pub reclaimer: Reclaimer,
     pub pause: Pause,

@@ -78,6 +78,94 @@ bitflags! {
     }
 }
 
+const FLAG_NAMES: &[(Flags, &str)] = &[
+    (Flags::WRITE, "write"),
+    (Flags::READONLY, "readonly"),
+    (Flags::DENYOOM, "denyoom"),
+    (Flags::ADMIN, "admin"),
+    (Flags::PUBSUB, "pubsub"),
+    (Flags::NOSCRIPT, "noscript"),
+    (Flags::BLOCKING, "blocking"),
+    (Flags::LOADING, "loading"),
+    (Flags::STALE, "stale"),
+    (Flags::SKIP_MONITOR, "skip_monitor"),
+    (Flags::SKIP_COMMANDLOG, "skip_commandlog"),
+    (Flags::ASKING, "asking"),
+    (Flags::FAST, "fast"),
+    (Flags::NO_AUTH, "no_auth"),
+    (Flags::MAY_REPLICATE, "may_replicate"),
+    (Flags::NO_MULTI, "no_multi"),
+    (Flags::ALLOW_BUSY, "allow_busy"),
+    (Flags::NO_ASYNC_LOADING, "no_async_loading"),
+    (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
+];
+
+const ACL_NAMES: &[(Acl, &str)] = &[
+    (Acl::KEYSPACE, "keyspace"),
+    (Acl::READ, "read"),
+    (Acl::WRITE, "write"),
+    (Acl::SET, "set"),
+    (Acl::SORTEDSET, "sortedset"),
+    (Acl::LIST, "list"),
+    (Acl::HASH, "hash"),
+    (Acl::STRING, "string"),
+    (Acl::BITMAP, "bitmap"),
+    (Acl::HYPERLOGLOG, "hyperloglog"),
+    (Acl::GEO, "geo"),
+    (Acl::STREAM, "stream"),
+    (Acl::PUBSUB, "pubsub"),
+    (Acl::ADMIN, "admin"),
+    (Acl::FAST, "fast"),
+    (Acl::SLOW, "slow"),
+    (Acl::BLOCKING, "blocking"),
+    (Acl::DANGEROUS, "dangerous"),
+    (Acl::CONNECTION, "connection"),
+    (Acl::TRANSACTION, "transaction"),
+    (Acl::SCRIPTING, "scripting"),
+];
+
+const KEY_FLAG_NAMES: &[(KeyFlags, &str)] = &[
+    (KeyFlags::RO, "RO"),
+    (KeyFlags::RW, "RW"),
+    (KeyFlags::OW, "OW"),
+    (KeyFlags::RM, "RM"),
+    (KeyFlags::ACCESS, "access"),
+    (KeyFlags::UPDATE, "update"),
+    (KeyFlags::INSERT, "insert"),
+    (KeyFlags::DELETE, "delete"),
+    (KeyFlags::NOT_KEY, "not_key"),
+    (KeyFlags::INCOMPLETE, "incomplete"),
+    (KeyFlags::VARIABLE_FLAGS, "variable_flags"),
+];
+
+impl Flags {
+    /// The names in COMMAND INFO of the flags that are set (`may_replicate` shows nowhere).
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let shown = self.difference(Flags::MAY_REPLICATE);
+        FLAG_NAMES.iter().filter(move |(flag, _)| shown.contains(*flag)).map(|(_, name)| *name)
+    }
+}
+
+impl Acl {
+    /// The names of the categories that are set, without `@`, in the reference's order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        ACL_NAMES.iter().filter(move |(category, _)| self.contains(*category)).map(|(_, name)| *name)
+    }
+
+    /// The category of an any-case name without `@`.
+    pub fn by_name(name: &[u8]) -> Option<Acl> {
+        let (category, _) = ACL_NAMES.iter().find(|(_, n)| name.eq_ignore_ascii_case(n.as_bytes()))?;
+        Some(*category)
+    }
+}
+
+impl KeyFlags {
+    /// The names in COMMAND INFO of the flags that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        KEY_FLAG_NAMES.iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| *name)
+    }
+}
+
 /// Where the arguments that hold keys begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {

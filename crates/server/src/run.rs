@@ -8,6 +8,7 @@ use kara_base::rng::Rng;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::ConfigStore;
 use kara_engine::log::{Level, LogSink};
+use kara_engine::observe::Observe;
 use kara_engine::pipeline::Engine;
 use kara_engine::reclaim::Reclaimer;
 use kara_engine::registry::Registry;
@@ -17,7 +18,7 @@ use kara_keyspace::{Keyspace, KeyspaceOptions};
 use mio::{Poll, Waker};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Shards per worker, so that two workers rarely want the same lock. One worker needs no more than one shard.
 const SHARDS_PER_WORKER: usize = 32;
@@ -58,6 +59,7 @@ impl Server {
         let shared = Arc::new(Shared {
             keyspace,
             stats: Stats::new(workers, registry.all().len()),
+            observe: Observe::new(run_id(&mut Rng::new(secret[2].rotate_left(32) ^ secret[3]))),
             registry,
             config,
             clients: Default::default(),
@@ -85,6 +87,7 @@ impl Server {
     /// Serves until the host is told to stop.
     pub fn run(self) -> io::Result<()> {
         let Server { shared, host, polls, listeners, seed } = self;
+        shared.startup_memory.store(kara_base::alloc::used_memory(), Relaxed);
         let mut listeners = Some(listeners);
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {

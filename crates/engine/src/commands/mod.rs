@@ -10,6 +10,7 @@ pub mod hyperloglog;
 pub mod list;
 pub mod set;
 mod shared;
+pub mod server;
 pub mod sort;
 pub mod stream;
 pub mod string;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     hyperloglog::COMMANDS,
     list::COMMANDS,
     set::COMMANDS,
+    server::COMMANDS,
     sort::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,

@@ -1,0 +1,143 @@
+//! INFO: which sections are asked for; the sections themselves stand in the files of this folder.
+
+mod figures;
+mod process;
+mod roles;
+mod usage;
+
+use crate::commands::prelude::*;
+use crate::session::Origin;
+use crate::stats::Totals;
+use kara_base::ids::DbIndex;
+use kara_keyspace::DbStats;
+use std::fmt::{Display, Write as _};
+
+pub(super) const INFO: Spec = Spec {
+    name: "info",
+    arity: Arity::AtLeast(1),
+    flags: Flags::LOADING.union(Flags::STALE),
+    acl: Acl::DANGEROUS,
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Returns figures and facts about the server.",
+    complexity: "O(1), but O(N) for N databases, clients and commands in their sections",
+    tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+    args: &[Arg { name: "section", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW }],
+    locks: Locks::All,
+    handler: Some(info),
+    ..Spec::NEW
+};
+
+/// One section of INFO.
+struct Section {
+    /// As clients ask for it.
+    name: &'static str,
+    title: &'static str,
+    /// Shown without being asked for.
+    by_default: bool,
+    write: fn(&Facts, &mut Page),
+}
+
+/// In the order of the reply.
+const SECTIONS: &[Section] = &[
+    Section { name: "server", title: "Server", by_default: true, write: process::server },
+    Section { name: "tls", title: "TLS", by_default: false, write: roles::tls },
+    Section { name: "clients", title: "Clients", by_default: true, write: process::clients },
+    Section { name: "memory", title: "Memory", by_default: true, write: usage::memory },
+    Section { name: "persistence", title: "Persistence", by_default: true, write: roles::persistence },
+    Section { name: "stats", title: "Stats", by_default: true, write: figures::stats },
+    Section { name: "replication", title: "Replication", by_default: true, write: roles::replication },
+    Section { name: "cpu", title: "CPU", by_default: true, write: usage::cpu },
+    Section { name: "modules", title: "Modules", by_default: true, write: roles::modules },
+    Section { name: "commandstats", title: "Commandstats", by_default: false, write: figures::commandstats },
+    Section { name: "errorstats", title: "Errorstats", by_default: true, write: figures::errorstats },
+    Section { name: "latencystats", title: "Latencystats", by_default: false, write: figures::latencystats },
+    Section { name: "cluster", title: "Cluster", by_default: true, write: roles::cluster },
+    Section { name: "cluster_info", title: "Cluster Info", by_default: false, write: roles::cluster_info },
+    Section {
+        name: "scriptingengines",
+        title: "Scripting Engines",
+        by_default: false,
+        write: roles::scripting_engines,
+    },
+    Section { name: "keyspace", title: "Keyspace", by_default: true, write: figures::keyspace },
+];
+
+/// The text under way.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn field(&mut self, name: &str, value: impl Display) {
+        // Writing to a string doesn't fail.
+        let _ = write!(self.0, "{name}:{value}\r\n");
+    }
+
+    fn fields<T: Display>(&mut self, fields: &[(&str, T)]) {
+        for (name, value) in fields {
+            self.field(name, value);
+        }
+    }
+
+    /// Fields that are zero as long as what they count doesn't exist or doesn't happen here.
+    fn zeros(&mut self, names: &[&str]) {
+        for name in names {
+            self.field(name, 0);
+        }
+    }
+
+    fn title(&mut self, title: &str) {
+        if !self.0.is_empty() {
+            self.0.push_str("\r\n");
+        }
+        let _ = write!(self.0, "# {title}\r\n");
+    }
+}
+
+/// What the sections are written from.
+struct Facts<'a, 'b, 'k> {
+    cx: &'a Cx<'b, 'k>,
+    dbs: Vec<DbStats>,
+    totals: Totals,
+}
+
+fn info(cx: &mut Cx) -> Outcome {
+    let text = report(cx, cx.args.get(1..).unwrap_or_default());
+    cx.reply.verbatim("txt", text.as_bytes());
+    Ok(Effect::None)
+}
+
+/// INFO's text with the named sections; the default ones without names.
+pub(crate) fn report(cx: &mut Cx, names: &[&[u8]]) -> String {
+    let wanted: Vec<&Section> = SECTIONS.iter().filter(|section| is_wanted(section, names)).collect();
+    let dbs = database_stats(cx);
+    let facts = Facts { totals: cx.shared.stats.totals(), dbs, cx };
+    let mut page = Page::default();
+    for section in wanted {
+        page.title(section.title);
+        (section.write)(&facts, &mut page);
+    }
+    page.0
+}
+
+fn is_wanted(section: &Section, names: &[&[u8]]) -> bool {
+    let named = |name: &[u8]| {
+        let is = |word: &str| name.eq_ignore_ascii_case(word.as_bytes());
+        is("all")
+            || is("everything")
+            || is("default") && section.by_default
+            || is(section.name)
+            || is("module_list") && section.name == "modules"
+    };
+    names.is_empty() && section.by_default || names.iter().any(|name| named(name))
+}
+
+/// The sizes of all databases. Every shard is locked for that, but no longer than that takes.
+pub(super) fn database_stats(cx: &mut Cx) -> Vec<DbStats> {
+    let dbs = cx.shared.keyspace.databases() as u32;
+    let stats = (0..dbs).map(|db| cx.keys.space.stats(DbIndex(db))).collect();
+    if cx.origin == Origin::Client {
+        cx.keys.space.release();
+    }
+    stats
+}

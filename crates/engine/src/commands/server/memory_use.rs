@@ -1,0 +1,126 @@
+//! The figures about memory that INFO and MEMORY share.
+
+use crate::clients::ClientKind;
+use crate::config::Config;
+use crate::cx::Cx;
+use crate::observe::note_peak;
+use kara_base::usage::{self, AllocatorStats};
+use kara_keyspace::DbStats;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Bytes of index per key: the table's measured mean.
+const INDEX_BYTES_PER_KEY: u64 = 10;
+
+/// Bytes, unless another unit is told.
+pub(super) struct MemoryUse {
+    pub used: u64,
+    pub peak: u64,
+    pub startup: u64,
+    pub resident: u64,
+    pub allocator: AllocatorStats,
+    /// Of clients that aren't replicas.
+    pub clients: u64,
+    pub replicas: u64,
+    pub keys: u64,
+    /// All but the data: start-up, clients, index.
+    pub overhead: u64,
+}
+
+fn ratio(a: u64, b: u64) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
+fn difference(a: u64, b: u64) -> i64 {
+    i64::try_from(i128::from(a) - i128::from(b)).unwrap_or(0)
+}
+
+impl MemoryUse {
+    /// The figures as of now.
+    pub fn now(cx: &Cx, dbs: &[DbStats]) -> Self {
+        let shared = cx.shared;
+        let used = note_peak(&shared.stats, cx.now_ms);
+        let resident = usage::resident_memory();
+        let (mut clients, mut replicas) = (0, 0);
+        for client in shared.clients.all() {
+            let sum = if client.kind() == ClientKind::Replica { &mut replicas } else { &mut clients };
+            *sum += client.total_bytes.load(Relaxed);
+        }
+        let keys = dbs.iter().map(|db| db.keys as u64).sum();
+        let startup = shared.startup_memory.load(Relaxed);
+        MemoryUse {
+            used,
+            peak: shared.stats.peak_memory.load(Relaxed),
+            startup,
+            resident,
+            allocator: usage::allocator_stats().unwrap_or(AllocatorStats {
+                allocated: used,
+                active: resident,
+                resident,
+                muzzy: 0,
+            }),
+            clients,
+            replicas,
+            keys,
+            overhead: startup + clients + replicas + keys * INDEX_BYTES_PER_KEY,
+        }
+    }
+
+    pub fn dataset(&self) -> u64 {
+        self.used.saturating_sub(self.overhead)
+    }
+
+    /// Of what was added since the start.
+    pub fn dataset_percentage(&self) -> f64 {
+        (100.0 * ratio(self.dataset(), self.used.saturating_sub(self.startup))).min(100.0)
+    }
+
+    pub fn peak_percentage(&self) -> f64 {
+        100.0 * ratio(self.used, self.peak)
+    }
+
+    pub fn bytes_per_key(&self) -> u64 {
+        self.used.saturating_sub(self.startup).checked_div(self.keys).unwrap_or(0)
+    }
+
+    pub fn fragmentation_ratio(&self) -> f64 {
+        ratio(self.allocator.active, self.allocator.allocated)
+    }
+
+    pub fn fragmentation_bytes(&self) -> i64 {
+        difference(self.allocator.active, self.allocator.allocated)
+    }
+
+    pub fn allocator_rss_ratio(&self) -> f64 {
+        ratio(self.allocator.resident, self.allocator.active)
+    }
+
+    pub fn allocator_rss_bytes(&self) -> i64 {
+        difference(self.allocator.resident, self.allocator.active)
+    }
+
+    pub fn rss_overhead_ratio(&self) -> f64 {
+        ratio(self.resident, self.allocator.resident)
+    }
+
+    pub fn rss_overhead_bytes(&self) -> i64 {
+        difference(self.resident, self.allocator.resident)
+    }
+
+    pub fn total_fragmentation_ratio(&self) -> f64 {
+        ratio(self.resident, self.used)
+    }
+
+    pub fn total_fragmentation_bytes(&self) -> i64 {
+        difference(self.resident, self.used)
+    }
+}
+
+/// The eviction policy as its setting names it.
+pub(super) fn policy_name(config: &Config) -> &'static str {
+    config.maxmemory_policy.as_str()
+}
+
+/// jemalloc with its version, or the C library's.
+pub(super) fn allocator_name() -> &'static str {
+    if usage::allocator_stats().is_some() { "jemalloc-5.3.0" } else { "libc" }
+}

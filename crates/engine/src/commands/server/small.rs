@@ -1,0 +1,186 @@
+//! TIME, ROLE, LASTSAVE and SHUTDOWN.
+
+use crate::commands::prelude::*;
+use crate::shared::ShutdownOptions;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(super) const TIME: Spec = Spec {
+    name: "time",
+    arity: Arity::Exactly(1),
+    flags: Flags::FAST.union(Flags::LOADING).union(Flags::STALE),
+    group: Group::Server,
+    since: "2.6.0",
+    summary: "Returns the server's time.",
+    complexity: "O(1)",
+    tips: &["nondeterministic_output"],
+    handler: Some(time),
+    ..Spec::NEW
+};
+
+fn time(cx: &mut Cx) -> Outcome {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    cx.reply.array(2);
+    cx.reply.bulk_u64(since.as_secs());
+    cx.reply.bulk_u64(u64::from(since.subsec_micros()));
+    Ok(Effect::None)
+}
+
+pub(super) const ROLE: Spec = Spec {
+    name: "role",
+    arity: Arity::Exactly(1),
+    flags: Flags::FAST.union(Flags::LOADING).union(Flags::NOSCRIPT).union(Flags::STALE),
+    acl: Acl::ADMIN.union(Acl::DANGEROUS),
+    group: Group::Server,
+    since: "2.8.12",
+    summary: "Returns the replication role and its peers.",
+    complexity: "O(1)",
+    handler: Some(role),
+    ..Spec::NEW
+};
+
+fn role(cx: &mut Cx) -> Outcome {
+    cx.reply.array(3);
+    cx.reply.bulk(b"master");
+    cx.reply.integer(0);
+    cx.reply.array(0);
+    Ok(Effect::None)
+}
+
+pub(super) const LASTSAVE: Spec = Spec {
+    name: "lastsave",
+    arity: Arity::Exactly(1),
+    flags: Flags::FAST.union(Flags::LOADING).union(Flags::STALE),
+    acl: Acl::ADMIN.union(Acl::DANGEROUS),
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Returns when the data was last saved.",
+    complexity: "O(1)",
+    tips: &["nondeterministic_output"],
+    handler: Some(lastsave),
+    ..Spec::NEW
+};
+
+/// Before the first save this is the time of the start, as in the reference.
+fn lastsave(cx: &mut Cx) -> Outcome {
+    cx.reply.integer(cx.shared.started_ms / 1000);
+    Ok(Effect::None)
+}
+
+pub(super) const SHUTDOWN: Spec = Spec {
+    name: "shutdown",
+    arity: Arity::AtLeast(1),
+    flags: Flags::ADMIN
+        .union(Flags::ALLOW_BUSY)
+        .union(Flags::LOADING)
+        .union(Flags::NO_MULTI)
+        .union(Flags::NOSCRIPT)
+        .union(Flags::STALE),
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Ends the server, after a save where that is wanted.",
+    complexity: "O(N) for N keys when saving, else O(1)",
+    args: &[Arg {
+        name: "abort-selector",
+        kind: ArgKind::Oneof,
+        optional: true,
+        args: &[
+            Arg {
+                name: "save-selector-block",
+                kind: ArgKind::Block,
+                args: &[
+                    Arg {
+                        name: "save-selector",
+                        kind: ArgKind::Oneof,
+                        optional: true,
+                        args: &[
+                            Arg {
+                                name: "nosave",
+                                kind: ArgKind::PureToken,
+                                token: Some("NOSAVE"),
+                                ..Arg::NEW
+                            },
+                            Arg { name: "save", kind: ArgKind::PureToken, token: Some("SAVE"), ..Arg::NEW },
+                        ],
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "now",
+                        kind: ArgKind::PureToken,
+                        token: Some("NOW"),
+                        since: "7.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "force",
+                        kind: ArgKind::PureToken,
+                        token: Some("FORCE"),
+                        since: "7.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "safe",
+                        kind: ArgKind::PureToken,
+                        token: Some("SAFE"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "failover",
+                        kind: ArgKind::PureToken,
+                        token: Some("FAILOVER"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                ],
+                ..Arg::NEW
+            },
+            Arg { name: "abort", kind: ArgKind::PureToken, token: Some("ABORT"), since: "7.0.0", ..Arg::NEW },
+        ],
+        ..Arg::NEW
+    }],
+    handler: Some(shutdown),
+    ..Spec::NEW
+};
+
+fn shutdown(cx: &mut Cx) -> Outcome {
+    let mut options = ShutdownOptions::default();
+    let mut abort = false;
+    for word in cx.args.iter().skip(1) {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        if is("NOSAVE") && options.save != Some(true) {
+            options.save = Some(false);
+        } else if is("SAVE") && options.save != Some(false) {
+            options.save = Some(true);
+        } else if is("NOW") {
+            options.now = true;
+        } else if is("FORCE") {
+            options.force = true;
+        } else if is("SAFE") {
+            options.safe = true;
+        } else if is("FAILOVER") {
+            options.failover = true;
+        } else if is("ABORT") {
+            abort = true;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    if abort {
+        if options != ShutdownOptions::default() {
+            return Err(CommandError::Syntax);
+        }
+        if !cx.shared.host.abort_shutdown() {
+            return Err(CommandError::text("ERR No shutdown in progress."));
+        }
+        cx.reply.ok();
+        return Ok(Effect::None);
+    }
+    cx.shared.host.shutdown(options).map_err(CommandError::owned)?;
+    // No answer: the end of the connection is the answer.
+    cx.session.close_now = true;
+    Ok(Effect::None)
+}
