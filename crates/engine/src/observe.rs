@@ -1,8 +1,12 @@
 //! What the server notes about its own work beside the counters of `stats`: rates, the logs of unusual commands,
 //! latency samples.
 
-use crate::commandlog::CommandLog;
+use crate::clients::ClientInfo;
+use crate::commandlog::{CommandLog, LogEntry, LogKind, kept_args};
+use crate::config::{self, Config};
 use crate::latency::LatencyMonitor;
+use crate::registry::Command;
+use crate::spec::Flags;
 use crate::stats::{Stats, Totals};
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +32,72 @@ impl Observe {
             replication_id,
         }
     }
+}
+
+/// A command that ran.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub command: Command,
+    pub args: &'a [&'a [u8]],
+    pub client: &'a ClientInfo,
+    pub ns: u64,
+    pub reply_bytes: usize,
+    /// Unix seconds.
+    pub at_s: i64,
+}
+
+/// A limit from the configuration as bytes or microseconds; negative ones are none.
+fn limit(setting: i64) -> u64 {
+    u64::try_from(setting).unwrap_or(u64::MAX)
+}
+
+impl Observe {
+    /// Notes a command where it was slow or large.
+    #[inline]
+    pub fn note(&self, config: &Config, call: &Call) {
+        let threshold_ms = config.latency_monitor_threshold;
+        if threshold_ms > 0 && call.ns / 1_000_000 >= threshold_ms {
+            let event = if call.command.is(Flags::FAST) { "fast-command" } else { "command" };
+            self.latency.note(event, call.ns / 1_000_000, call.at_s);
+        }
+        let us = call.ns / 1000;
+        if us >= limit(config.commandlog_execution_slower_than) {
+            self.log(LogKind::Slow, us, config.commandlog_slow_execution_max_len, call);
+        }
+        if call.reply_bytes as u64 >= limit(config.commandlog_reply_larger_than) {
+            let bytes = call.reply_bytes as u64;
+            self.log(LogKind::LargeReply, bytes, config.commandlog_large_reply_max_len, call);
+        }
+        let bytes = request_bytes(call.args);
+        if bytes >= limit(config.commandlog_request_larger_than) {
+            self.log(LogKind::LargeRequest, bytes, config.commandlog_large_request_max_len, call);
+        }
+    }
+
+    #[cold]
+    fn log(&self, kind: LogKind, value: u64, max_len: u64, call: &Call) {
+        if call.command.is(Flags::SKIP_COMMANDLOG) || max_len == 0 {
+            return;
+        }
+        let is_secret =
+            |name: &[u8]| config::find(name).is_some_and(|d| d.flags.contains(config::Flags::SENSITIVE));
+        let entry = LogEntry {
+            id: 0,
+            at_s: call.at_s,
+            value,
+            args: kept_args(call.command.full_name, call.args, is_secret),
+            client_addr: call.client.addr.clone(),
+            client_name: call.client.names.lock().name.clone(),
+        };
+        self.commandlog.add(kind, entry, max_len);
+    }
+}
+
+/// Bytes of a command on the wire, as an array of bulk strings.
+#[inline]
+fn request_bytes(args: &[&[u8]]) -> u64 {
+    let digits = |n: usize| u64::from(n.max(1).ilog10()) + 1;
+    args.iter().fold(3 + digits(args.len()), |sum, arg| sum + 5 + digits(arg.len()) + arg.len() as u64)
 }
 
 /// Samples are taken this often, and means made over this many.

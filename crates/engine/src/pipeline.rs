@@ -10,6 +10,7 @@ use crate::error::CommandError;
 use crate::events::{Class, Events, Wanted};
 use crate::keyfind::{KeyAt, find_keys};
 use crate::keys::{Keys, Policy};
+use crate::observe::Call;
 use crate::registry::{Command, CommandId, Lookup};
 use crate::session::{Origin, ReplyMode, Session};
 use crate::shared::{PauseMode, Shared};
@@ -182,7 +183,11 @@ impl Engine {
     }
 
     /// Some times a second, on every worker: active expiry of its share of the shards.
-    pub fn cron(&mut self) {}
+    pub fn cron(&mut self) {
+        if self.worker == 0 {
+            self.shared.observe.rates.tick(&self.shared.stats, self.now_ms);
+        }
+    }
 
     /// Runs one request of a client to its end.
     pub fn run(
@@ -325,7 +330,7 @@ impl Engine {
         let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
         self.journal(db, outcome, args);
         self.deliver_events();
-        self.account(command, session, reply.len() - start);
+        self.account(command, session, args, reply.len() - start);
         if command.is(Flags::ADMIN) {
             // CONFIG SET holds for the next command already, be it in the same batch.
             self.read_config();
@@ -472,13 +477,15 @@ impl Engine {
     }
 
     /// Statistics of a command that ran.
-    fn account(&mut self, command: Command, session: &Session, _reply_bytes: usize) {
+    fn account(&mut self, command: Command, session: &Session, args: &[&[u8]], reply_bytes: usize) {
         let now = Instant::now();
         let ns = now.duration_since(self.last_tick).as_nanos() as u64;
         self.last_tick = now;
         let stats = self.shared.stats.worker(self.worker);
         stats.commands_processed.add(1);
         stats.command(command.id).record(ns, self.config.latency_tracking);
+        let call = Call { command, args, client: &session.info, ns, reply_bytes, at_s: self.now_ms / 1000 };
+        self.shared.observe.note(&self.config, &call);
         let info = &session.info;
         info.last_command.store(command.id.0, Relaxed);
         info.commands.store(info.commands.load(Relaxed) + 1, Relaxed);

@@ -290,9 +290,7 @@ impl Filter<'_> {
         match self {
             Filter::None => true,
             Filter::Module => false,
-            Filter::Category(category) => {
-                category.is_some_and(|c| command.spec.acl_categories().contains(c))
-            }
+            Filter::Category(category) => category.is_some_and(|c| command.spec.acl_categories().contains(c)),
             Filter::Pattern(pattern) => {
                 glob::matches(pattern, command.full_name.as_bytes(), Case::Insensitive)
             }

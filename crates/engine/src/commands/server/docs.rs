@@ -91,7 +91,8 @@ fn argument(cx: &mut Cx, arg: &Arg) {
     if !arg.deprecated_since.is_empty() {
         second.push(("deprecated_since", arg.deprecated_since));
     }
-    let all = [("optional", arg.optional), ("multiple", arg.multiple), ("multiple_token", arg.multiple_token)];
+    let all =
+        [("optional", arg.optional), ("multiple", arg.multiple), ("multiple_token", arg.multiple_token)];
     let flags: Vec<&str> = all.into_iter().filter_map(|(name, set)| set.then_some(name)).collect();
     let rest = usize::from(arg.key_spec.is_some())
         + usize::from(!flags.is_empty())

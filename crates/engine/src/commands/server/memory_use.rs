@@ -61,8 +61,18 @@ impl MemoryUse {
             clients,
             replicas,
             keys,
-            overhead: startup + clients + replicas + keys * INDEX_BYTES_PER_KEY,
+            overhead: startup + clients + replicas + MemoryUse::index_of(keys),
         }
+    }
+
+    /// The index of so many keys.
+    pub fn index_of(keys: u64) -> u64 {
+        keys * INDEX_BYTES_PER_KEY
+    }
+
+    /// The index of all keys.
+    pub fn index(&self) -> u64 {
+        Self::index_of(self.keys)
     }
 
     pub fn dataset(&self) -> u64 {

@@ -3,7 +3,10 @@
 mod command;
 mod docs;
 mod info;
+mod latency;
+mod logs;
 mod lolwut;
+mod memory;
 mod memory_use;
 mod small;
 
@@ -12,10 +15,14 @@ use super::prelude::*;
 /// The family's commands.
 pub const COMMANDS: &[Spec] = &[
     command::COMMAND,
+    logs::COMMANDLOG,
     info::INFO,
     small::LASTSAVE,
+    latency::LATENCY,
     lolwut::LOLWUT,
+    memory::MEMORY,
     small::ROLE,
     small::SHUTDOWN,
+    logs::SLOWLOG,
     small::TIME,
 ];

@@ -23,7 +23,12 @@ pub(super) fn persistence(facts: &Facts, page: &mut Page) {
     page.field("rdb_last_save_time", shared.started_ms / 1000);
     page.field("rdb_last_bgsave_status", "ok");
     page.fields(&[("rdb_last_bgsave_time_sec", -1), ("rdb_current_bgsave_time_sec", -1)]);
-    page.zeros(&["rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
+    page.zeros(&[
+        "rdb_saves",
+        "rdb_last_cow_size",
+        "rdb_last_load_keys_expired",
+        "rdb_last_load_keys_loaded",
+    ]);
     page.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
     page.fields(&[("aof_last_rewrite_time_sec", -1), ("aof_current_rewrite_time_sec", -1)]);
     page.field("aof_last_bgrewrite_status", "ok");
