@@ -12,6 +12,7 @@ pub mod hash;
 pub mod ids;
 pub mod long_double;
 pub mod number;
+pub mod os;
 pub mod rng;
 pub mod text;
 pub mod usage;

@@ -2,9 +2,15 @@
 #![forbid(unsafe_code)]
 
 pub mod conn;
+pub mod crash;
+pub mod daemon;
 pub mod host;
 pub mod listen;
+pub mod log;
 pub mod run;
+pub mod signals;
+pub mod startup;
+pub mod system;
 pub mod transport;
 pub mod worker;
 
