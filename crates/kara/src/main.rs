@@ -8,6 +8,8 @@ static ALLOCATOR: CountingAlloc<Jemalloc> = CountingAlloc(Jemalloc);
 
 fn main() -> std::process::ExitCode {
     use std::os::unix::ffi::OsStringExt;
-    let args: Vec<Vec<u8>> = std::env::args_os().skip(1).map(OsStringExt::into_vec).collect();
-    kara_server::main_with_args(&args)
+    let mut words = std::env::args_os().map(OsStringExt::into_vec);
+    let program = words.next().unwrap_or_else(|| b"kara-server".to_vec());
+    let args: Vec<Vec<u8>> = words.collect();
+    kara_server::main_with_args(&program, &args)
 }

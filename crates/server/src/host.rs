@@ -1,10 +1,13 @@
 //! The process as the engine sees it, and the workers' mailboxes.
 
+use crate::apply::Process;
+use crate::listen::Listeners;
 use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
 use kara_engine::config::{ApplyError, Changes, Config};
 use kara_engine::log::{Level, LogSink};
 use kara_engine::shared::{Host, Message, ShutdownOptions};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,8 +30,9 @@ struct Mailbox {
 struct Inner {
     mailboxes: Vec<Mailbox>,
     stopping: AtomicBool,
-    log: Arc<dyn LogSink>,
-    listeners: parking_lot::Mutex<Vec<String>>,
+    process: Process,
+    sockets: Mutex<Listeners>,
+    listeners: Mutex<Vec<String>>,
 }
 
 /// A handle to the process; cheap to clone.
@@ -43,7 +47,7 @@ impl std::fmt::Debug for ServerHost {
 
 impl ServerHost {
     /// A host with a mailbox for each waker.
-    pub fn new(wakers: Vec<mio::Waker>, log: Arc<dyn LogSink>) -> Self {
+    pub fn new(wakers: Vec<mio::Waker>, process: Process, sockets: Listeners) -> Self {
         let mailboxes = wakers
             .into_iter()
             .map(|waker| {
@@ -54,8 +58,9 @@ impl ServerHost {
         ServerHost(Arc::new(Inner {
             mailboxes,
             stopping: AtomicBool::new(false),
-            log,
-            listeners: parking_lot::Mutex::default(),
+            process,
+            sockets: Mutex::new(sockets),
+            listeners: Mutex::default(),
         }))
     }
 
@@ -97,9 +102,19 @@ impl ServerHost {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
     }
 
+    /// The process around the server.
+    pub fn process(&self) -> &Process {
+        &self.0.process
+    }
+
+    /// The listening sockets.
+    pub fn sockets(&self) -> &Mutex<Listeners> {
+        &self.0.sockets
+    }
+
     /// A warning for the log.
     pub fn log_warning(&self, text: &str) {
-        self.0.log.log(Level::Warning, text);
+        self.0.process.log.log(Level::Warning, text);
     }
 
     /// What INFO says of the listeners.
@@ -122,12 +137,12 @@ impl Host for ServerHost {
         false
     }
 
-    fn apply_config(&self, _old: &Config, _new: &mut Config, _changes: &Changes) -> Result<(), ApplyError> {
-        Ok(())
+    fn apply_config(&self, _: &Config, new: &mut Config, changes: &Changes) -> Result<(), ApplyError> {
+        self.0.process.apply(new, changes, &self.0.sockets)
     }
 
     fn log(&self, level: Level, text: &str) {
-        self.0.log.log(level, text);
+        self.0.process.log.log(level, text);
     }
 
     fn listeners(&self) -> Vec<String> {

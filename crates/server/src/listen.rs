@@ -14,14 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tokens of listeners begin here and count up.
-const FIRST_TOKEN: usize = usize::MAX / 2;
+/// All listeners share a token: whichever is ready, all are asked.
+const TOKEN: Token = Token(usize::MAX / 2);
 /// Connections accepted in one turn, so that a flood doesn't keep the first worker from its clients.
 const ACCEPT_PER_TURN: usize = 100;
 
 #[derive(Debug)]
 enum Listener {
-    Tcp(mio::net::TcpListener),
+    /// With the address of `bind` that it stands for, without its dash, and the port.
+    Tcp(mio::net::TcpListener, String, u16),
     Unix(mio::net::UnixListener, PathBuf),
 }
 
@@ -30,36 +31,58 @@ enum Listener {
 pub struct Listeners {
     list: Vec<Listener>,
     next_worker: usize,
-    backlog: bool,
+    /// The accepting worker's, once it runs: sockets that are opened later are watched there, too.
+    registry: Option<Registry>,
 }
 
 impl Listeners {
     /// Opens what the configuration names. An address with a leading `-` may fail to bind.
     pub fn open(config: &Config) -> io::Result<Self> {
-        let mut list = Vec::new();
-        if config.port > 0 {
-            for address in &config.bind.0 {
-                let address = &*String::from_utf8_lossy(address);
-                let optional = address.starts_with('-');
-                match listen_tcp(address.trim_start_matches('-'), config) {
-                    Ok(listener) => list.push(Listener::Tcp(listener)),
-                    Err(e) if optional && is_unavailable(&e) => {}
-                    Err(e) => {
-                        let text = format!(
-                            "Could not create server TCP listening socket {address}:{}: {e}",
-                            config.port
-                        );
-                        return Err(io::Error::new(e.kind(), text));
-                    }
-                }
-            }
-        }
+        let mut list = open_tcp(config, &mut Vec::new(), &[])?;
         if !config.unixsocket.is_empty() {
             let path = PathBuf::from(std::ffi::OsStr::from_bytes(&config.unixsocket));
             let listener = listen_unix(&path, config.unixsocketperm.0, config.tcp_backlog as i32)?;
             list.push(Listener::Unix(listener, path));
         }
-        Ok(Listeners { list, next_worker: 0, backlog: false })
+        Ok(Listeners { list, next_worker: 0, registry: None })
+    }
+
+    /// Listens where the configuration says now. What it still names stays open; after an error the sockets that
+    /// were not in the way do, too.
+    pub fn reopen(&mut self, config: &Config) -> io::Result<()> {
+        let wanted = wanted_tcp(config);
+        let stays = |listener: &Listener| match listener {
+            Listener::Tcp(_, address, port) => {
+                wanted.iter().any(|(name, _)| name == address) && *port == config.port
+            }
+            Listener::Unix(..) => true,
+        };
+        let (mut kept, mut others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.list).into_iter().partition(stays);
+        match open_tcp(config, &mut others, &kept) {
+            Ok(mut opened) => {
+                let watched = match &self.registry {
+                    Some(registry) => opened.iter_mut().try_for_each(|listener| listener.register(registry)),
+                    None => Ok(()),
+                };
+                kept.extend(opened);
+                self.list = kept;
+                watched
+            }
+            Err(error) => {
+                kept.extend(others);
+                self.list = kept;
+                Err(error)
+            }
+        }
+    }
+
+    /// The kinds of connections there are, for the log.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let has = |wanted: fn(&Listener) -> bool| self.list.iter().any(wanted);
+        let tcp = has(|l| matches!(l, Listener::Tcp(..))).then_some("tcp");
+        let unix = has(|l| matches!(l, Listener::Unix(..))).then_some("unix");
+        tcp.into_iter().chain(unix).collect()
     }
 
     /// Whether nothing listens.
@@ -67,32 +90,22 @@ impl Listeners {
         self.list.is_empty()
     }
 
-    /// Watches all listeners.
+    /// Watches all listeners, also those that are opened later.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        for (i, listener) in self.list.iter_mut().enumerate() {
-            let token = Token(FIRST_TOKEN + i);
-            match listener {
-                Listener::Tcp(l) => registry.register(l, token, Interest::READABLE)?,
-                Listener::Unix(l, _) => registry.register(l, token, Interest::READABLE)?,
-            }
-        }
+        self.list.iter_mut().try_for_each(|listener| listener.register(registry))?;
+        self.registry = Some(registry.try_clone()?);
         Ok(())
     }
 
-    /// The last turn left connections waiting.
-    pub fn has_backlog(&self) -> bool {
-        self.backlog
-    }
-
-    /// Accepts a bounded number of connections. A failed accept is that connection's misfortune alone.
-    pub fn accept(&mut self, host: &ServerHost, shared: &Arc<Shared>, config: &Config) {
+    /// Accepts a bounded number of connections; returns whether more may wait. A failed accept is that connection's
+    /// misfortune alone.
+    pub fn accept(&mut self, host: &ServerHost, shared: &Arc<Shared>, config: &Config) -> bool {
         let mut left = ACCEPT_PER_TURN;
-        self.backlog = false;
+        let mut backlog = false;
         for listener in &self.list {
             loop {
                 if left == 0 {
-                    self.backlog = true;
-                    return;
+                    return true;
                 }
                 left -= 1;
                 match listener.accept(config) {
@@ -104,12 +117,13 @@ impl Listeners {
                     Err(e) => {
                         host.log_warning(&format!("Accepting client connection: {e}"));
                         // Out of descriptors or memory: the event won't come again by itself.
-                        self.backlog = true;
+                        backlog = true;
                         break;
                     }
                 }
             }
         }
+        backlog
     }
 }
 
@@ -124,10 +138,17 @@ impl Drop for Listeners {
 }
 
 impl Listener {
+    fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Listener::Tcp(l, ..) => registry.register(l, TOKEN, Interest::READABLE),
+            Listener::Unix(l, _) => registry.register(l, TOKEN, Interest::READABLE),
+        }
+    }
+
     /// A connection, its peer's address, ours, and whether the peer is another host.
     fn accept(&self, config: &Config) -> io::Result<(Transport, String, String, bool)> {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, ..) => {
                 let (stream, peer) = listener.accept()?;
                 let socket = socket2::SockRef::from(&stream);
                 let _ = socket.set_tcp_nodelay(true);
@@ -183,6 +204,48 @@ fn admit(
     }
     *next_worker = (*next_worker + 1) % host.workers();
     host.send(*next_worker, Mail::Connection(transport, addr, laddr));
+}
+
+/// The addresses to listen on, without their dash, and whether the dash excuses their absence.
+fn wanted_tcp(config: &Config) -> Vec<(String, bool)> {
+    let addresses = if config.port > 0 { config.bind.0.as_slice() } else { &[] };
+    addresses
+        .iter()
+        .map(|address| {
+            let address = String::from_utf8_lossy(address);
+            match address.strip_prefix('-') {
+                Some(name) => (name.to_owned(), true),
+                None => (address.into_owned(), false),
+            }
+        })
+        .collect()
+}
+
+/// Opens the sockets that `kept` lacks. `others` are ours and on their way out: if one of them is in the way (an
+/// address within `*`), they are closed first.
+fn open_tcp(config: &Config, others: &mut Vec<Listener>, kept: &[Listener]) -> io::Result<Vec<Listener>> {
+    let mut opened = Vec::new();
+    for (address, optional) in wanted_tcp(config) {
+        if kept.iter().any(|listener| matches!(listener, Listener::Tcp(_, name, _) if *name == address)) {
+            continue;
+        }
+        let mut result = listen_tcp(&address, config);
+        if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::AddrInUse) && !others.is_empty() {
+            others.clear();
+            result = listen_tcp(&address, config);
+        }
+        match result {
+            Ok(listener) => opened.push(Listener::Tcp(listener, address, config.port)),
+            Err(e) if optional && is_unavailable(&e) => {}
+            Err(e) => {
+                let reason = kara_engine::config::os_text(&e);
+                let port = config.port;
+                let text = format!("Could not create server TCP listening socket {address}:{port}: {reason}");
+                return Err(io::Error::new(e.kind(), text));
+            }
+        }
+    }
+    Ok(opened)
 }
 
 fn listen_tcp(address: &str, config: &Config) -> io::Result<mio::net::TcpListener> {

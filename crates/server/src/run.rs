@@ -1,5 +1,6 @@
 //! Puts the parts together: keyspace, engine, listeners, worker and background threads; runs until told to stop.
 
+use crate::apply::Process;
 use crate::host::ServerHost;
 use crate::listen::Listeners;
 use crate::worker::{WAKE, Worker};
@@ -7,7 +8,6 @@ use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::ConfigStore;
-use kara_engine::log::{Level, LogSink};
 use kara_engine::observe::Observe;
 use kara_engine::pipeline::Engine;
 use kara_engine::reclaim::Reclaimer;
@@ -28,7 +28,6 @@ pub struct Server {
     pub shared: Arc<Shared>,
     pub host: ServerHost,
     polls: Vec<Poll>,
-    listeners: Listeners,
     seed: u64,
 }
 
@@ -40,7 +39,12 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Opens the listeners and builds everything that is shared. `secret` are random bits of this process.
-    pub fn new(config: ConfigStore, log: Arc<dyn LogSink>, secret: [u64; 4]) -> io::Result<Self> {
+    pub fn new(
+        config: ConfigStore,
+        process: Process,
+        renames: &[(String, String)],
+        secret: [u64; 4],
+    ) -> io::Result<Self> {
         let current = config.load();
         let workers = (current.io_threads as usize).max(1);
         let shards = if workers == 1 { 1 } else { (workers * SHARDS_PER_WORKER).next_power_of_two() };
@@ -48,8 +52,8 @@ impl Server {
         let polls = (0..workers).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers =
             polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Vec<_>>>()?;
-        let host = ServerHost::new(wakers, log);
-        let registry = Registry::new(FAMILIES, &[]);
+        let host = ServerHost::new(wakers, process, listeners);
+        let registry = Registry::new(FAMILIES, renames);
         let seed = match current.hash_seed.as_slice() {
             b"" => HashSeed { k0: secret[0], k1: secret[1] },
             text => seed_from_text(text),
@@ -81,24 +85,22 @@ impl Server {
         std::thread::Builder::new()
             .name("lazyfree".into())
             .spawn(move || reclaiming.run(&freed_for.reclaimer))?;
-        Ok(Server { shared, host, polls, listeners, seed: secret[3] })
+        Ok(Server { shared, host, polls, seed: secret[3] })
     }
 
     /// Serves until the host is told to stop.
     pub fn run(self) -> io::Result<()> {
-        let Server { shared, host, polls, listeners, seed } = self;
+        let Server { shared, host, polls, seed } = self;
         shared.startup_memory.store(kara_base::alloc::used_memory(), Relaxed);
-        let mut listeners = Some(listeners);
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let rng = Rng::new(seed.wrapping_add(index as u64));
             let engine = Engine::new(shared.clone(), index, host.now_ms(), rng);
             let worker = Worker::new(index, poll, engine, host.clone());
-            let accept = listeners.take();
             let on_failure = host.clone();
             let name = format!("worker-{index}");
             threads.push(std::thread::Builder::new().name(name).spawn(move || {
-                let result = worker.run(accept);
+                let result = worker.run();
                 if result.is_err() {
                     on_failure.stop();
                 }
@@ -112,7 +114,6 @@ impl Server {
                 Err(_) => outcome = Err(io::Error::other("a worker thread panicked")),
             }
         }
-        kara_engine::shared::Host::log(&host, Level::Warning, "Kara is now ready to exit, bye bye...");
         outcome
     }
 }

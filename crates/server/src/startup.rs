@@ -57,7 +57,9 @@ pub fn prepare(program: &[u8], args: &[Vec<u8>]) -> Result<Prepared, ExitCode> {
     }
     greet(&sources, program, &log);
     supervision.announce(&loaded.config, &log);
-    system::fit_maxclients(&mut loaded.config, &log).map_err(|()| ExitCode::FAILURE)?;
+    if !system::fit_maxclients(&mut loaded.config, &log) {
+        return Err(ExitCode::FAILURE);
+    }
     let pid_file = PidFile::write(&loaded.config, is_daemon, &log);
     if let Some(title) = title.as_mut().filter(|_| loaded.config.set_proc_title) {
         let file = loaded.file.as_deref().map_or(b"".as_slice(), |path| path.as_os_str().as_bytes());

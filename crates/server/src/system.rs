@@ -33,10 +33,10 @@ pub fn make_room_for_clients(maxclients: u64) -> Result<(), u64> {
     if reached >= wanted { Ok(()) } else { Err(reached.saturating_sub(RESERVED_FILES)) }
 }
 
-/// At the start: `maxclients` gives way to what the system allows. Err: not even one client fits.
-pub fn fit_maxclients(config: &mut Config, log: &Log) -> Result<(), ()> {
+/// At the start: `maxclients` gives way to what the system allows. False: not even one client fits.
+pub fn fit_maxclients(config: &mut Config, log: &Log) -> bool {
     let wanted = config.maxclients;
-    let Err(possible) = make_room_for_clients(wanted) else { return Ok(()) };
+    let Err(possible) = make_room_for_clients(wanted) else { return true };
     let files = wanted.saturating_add(RESERVED_FILES);
     log.log(
         Level::Warning,
@@ -47,7 +47,7 @@ pub fn fit_maxclients(config: &mut Config, log: &Log) -> Result<(), ()> {
             Level::Warning,
             &format!("The limit of open files leaves no room for clients: {RESERVED_FILES} are needed by themselves. Exiting."),
         );
-        return Err(());
+        return false;
     }
     log.log(
         Level::Warning,
@@ -58,7 +58,7 @@ pub fn fit_maxclients(config: &mut Config, log: &Log) -> Result<(), ()> {
         ),
     );
     config.maxclients = possible;
-    Ok(())
+    true
 }
 
 /// The process's OOM score: the kernel kills the highest first.
@@ -78,27 +78,30 @@ impl Default for OomScore {
 }
 
 impl OomScore {
-    /// Sets the score that `config` asks for in this role. Nothing is touched until it is switched on.
-    pub fn apply(&self, config: &Config, is_replica: bool, log: &Log) -> Result<(), ()> {
+    /// Sets the score that `config` asks for in this role. Nothing is touched until it is switched on. False: the
+    /// log says why it couldn't be done.
+    pub fn apply(&self, config: &Config, is_replica: bool, log: &Log) -> bool {
         let mut base = self.base.load(Relaxed);
         if base == NOT_READ {
             if config.oom_score_adj == OomScoreAdj::No {
-                return Ok(());
+                return true;
             }
             let read = fs::read_to_string(OOM_FILE).map_err(|e| os_text(&e));
             base = match read.and_then(|text| text.trim().parse::<i32>().map_err(|e| e.to_string())) {
                 Ok(base) => base,
                 Err(error) => {
                     log.log(Level::Warning, &format!("Unable to read oom_score_adj: {error}"));
-                    return Err(());
+                    return false;
                 }
             };
             self.base.store(base, Relaxed);
         }
         let value = wanted_score(config, is_replica, base);
-        fs::write(OOM_FILE, value.to_string()).map_err(|error| {
-            log.log(Level::Warning, &format!("Unable to write oom_score_adj: {}", os_text(&error)));
-        })
+        let written = fs::write(OOM_FILE, value.to_string());
+        if let Err(error) = &written {
+            log.log(Level::Warning, &format!("Unable to write oom_score_adj: {}", os_text(error)));
+        }
+        written.is_ok()
     }
 }
 

@@ -85,21 +85,23 @@ impl Worker {
         }
     }
 
-    /// Runs until the process ends. `on_event` gets events that aren't connections' (listeners).
-    pub fn run(mut self, mut accept: Option<crate::listen::Listeners>) -> io::Result<()> {
+    /// Runs until the process ends. The first worker also accepts connections.
+    pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        if let Some(listeners) = &mut accept {
-            listeners.register(self.poll.registry())?;
+        if self.index == 0 {
+            self.host.sockets().lock().register(self.poll.registry())?;
         }
+        let mut backlog = false;
         while !self.host.is_stopping() {
-            self.turn(&mut events, accept.as_mut())?;
+            backlog = self.turn(&mut events, backlog)?;
         }
         Ok(())
     }
 
-    fn turn(&mut self, events: &mut Events, accept: Option<&mut crate::listen::Listeners>) -> io::Result<()> {
+    /// One turn of the loop. `backlog`: the last turn left connections waiting; returns whether this one did.
+    fn turn(&mut self, events: &mut Events, mut backlog: bool) -> io::Result<bool> {
         let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
-        let timeout = if self.again.is_empty() {
+        let timeout = if self.again.is_empty() && !backlog {
             period.saturating_sub(self.last_tick.elapsed())
         } else {
             Duration::ZERO
@@ -126,8 +128,9 @@ impl Worker {
                 _ => accepting = true,
             }
         }
-        if let Some(listeners) = accept.filter(|l| accepting || l.has_backlog()) {
-            listeners.accept(&self.host, &self.shared, &self.engine.config);
+        if self.index == 0 && (accepting || backlog) {
+            let mut sockets = self.host.sockets().lock();
+            backlog = sockets.accept(&self.host, &self.shared, &self.engine.config);
         }
         self.read_mail();
         if self.last_tick.elapsed() >= period {
@@ -137,7 +140,7 @@ impl Worker {
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
         stats.eventloop_ns.add(turn_start.elapsed().as_nanos() as u64);
-        Ok(())
+        Ok(backlog)
     }
 
     /// Reads the mailbox until it is empty.

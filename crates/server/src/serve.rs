@@ -1,0 +1,234 @@
+//! From a prepared process to its end: what the configuration asks of other parts, signals, crash reports, the run
+//! itself and the cleaning up.
+
+use crate::apply::Process;
+use crate::crash::{self, CrashState};
+use crate::host::ServerHost;
+use crate::run::Server;
+use crate::signals::{self, ShutdownSignal, SignalHost};
+use crate::startup::Prepared;
+use kara_engine::commands::FAMILIES;
+use kara_engine::config::{LoadError, Loaded, ShutdownFlags, os_text};
+use kara_engine::log::{Level, LogSink as _};
+use kara_engine::shared::{Host as _, Shared, ShutdownOptions};
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Serves until the process is told to stop.
+pub fn serve(prepared: Prepared) -> ExitCode {
+    let log = prepared.log.clone();
+    let renames = match judge(&prepared.loaded) {
+        Ok(renames) => renames,
+        Err(Refusal::Line(error)) => return prepared.refuse(&error),
+        Err(Refusal::Logged(text)) => {
+            log.log(Level::Warning, &text);
+            return ExitCode::FAILURE;
+        }
+    };
+    let (process, store, _) = Process::new(prepared);
+    let secret = std::array::from_fn(|_| kara_base::hash::random_u64());
+    let outcome = Server::new(store, process, &renames, secret).and_then(|server| {
+        let host = server.host.clone();
+        let result = run(server);
+        host.process().clean_up();
+        result
+    });
+    match outcome {
+        Ok(()) => {
+            log.log(Level::Warning, "Kara is now ready to exit, bye bye...");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log.log(Level::Warning, &os_text(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(server: Server) -> io::Result<()> {
+    let (shared, host) = (server.shared.clone(), server.host.clone());
+    let log = host.process().log.clone();
+    if host.sockets().lock().is_empty() {
+        return Err(io::Error::other("Configured to not listen anywhere, exiting."));
+    }
+    crash::install(log.clone(), Arc::new(State(shared.clone())))?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let asked = Asked { shared: shared.clone(), host: host.clone() };
+    let _signals = signals::listen(log.clone(), asked, stopping)?;
+    log.log(Level::Notice, "Server initialized");
+    for kind in host.sockets().lock().kinds() {
+        log.log(Level::Notice, &format!("Ready to accept connections {kind}"));
+    }
+    let is_replica = shared.config.load().replicaof.0.is_some();
+    host.process().supervision.ready(is_replica);
+    let result = server.run();
+    host.process().supervision.stopping();
+    result
+}
+
+/// Why the server doesn't start.
+enum Refusal {
+    Line(LoadError),
+    Logged(String),
+}
+
+/// What the configuration asks of parts that know more than its parser; gives the renamed commands.
+fn judge(loaded: &Loaded) -> Result<Vec<(String, String)>, Refusal> {
+    if let Some(module) = loaded.modules.first() {
+        let path = module.words.first().map(|word| String::from_utf8_lossy(word).into_owned());
+        let path = path.unwrap_or_default();
+        return Err(Refusal::Logged(format!("Can't load module from {path}: server aborting")));
+    }
+    if let Some(user) = loaded.users.first() {
+        // Starting without a rule that restricts somebody would be worse than not starting.
+        return Err(Refusal::Line(LoadError::at(
+            &user.line,
+            "Users in the configuration are not supported yet",
+        )));
+    }
+    if !loaded.config.aclfile.is_empty() {
+        return Err(Refusal::Logged("ACL files are not supported yet: server aborting".to_owned()));
+    }
+    if loaded.config.tls_port > 0 {
+        return Err(Refusal::Logged("Failed finding TLS support.".to_owned()));
+    }
+    renames(loaded).map_err(Refusal::Line)
+}
+
+/// `rename-command` lines, each judged against the names as the lines before left them.
+fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, LoadError> {
+    let mut names: HashSet<String> =
+        FAMILIES.iter().flat_map(|family| family.iter()).map(|spec| spec.name.to_owned()).collect();
+    let mut out = Vec::with_capacity(loaded.renames.len());
+    for located in &loaded.renames {
+        let [from, to] = located.words.as_slice() else { continue };
+        let lower = |word: &[u8]| String::from_utf8_lossy(word).to_lowercase();
+        let (from, to) = (lower(from), lower(to));
+        if !names.remove(&from) {
+            return Err(LoadError::at(&located.line, "No such command in rename-command"));
+        }
+        if !to.is_empty() && !names.insert(to.clone()) {
+            return Err(LoadError::at(&located.line, "Target command name already exists"));
+        }
+        out.push((from, to));
+    }
+    Ok(out)
+}
+
+/// The server as the signals' thread sees it.
+struct Asked {
+    shared: Arc<Shared>,
+    host: ServerHost,
+}
+
+impl SignalHost for Asked {
+    fn is_loading(&self) -> bool {
+        self.shared.loading.load(Relaxed)
+    }
+
+    fn begin_shutdown(&self, signal: ShutdownSignal) {
+        let config = self.shared.config.load();
+        let flags = match signal {
+            ShutdownSignal::Term => config.shutdown_on_sigterm,
+            ShutdownSignal::Int => config.shutdown_on_sigint,
+        };
+        self.host.log(Level::Notice, "User requested shutdown...");
+        if let Err(error) = self.host.shutdown(options(flags)) {
+            self.host.log(Level::Warning, &error);
+        }
+    }
+
+    fn clean_up(&self) {
+        self.host.process().clean_up();
+    }
+}
+
+fn options(flags: ShutdownFlags) -> ShutdownOptions {
+    let save = if flags.contains(ShutdownFlags::SAVE) {
+        Some(true)
+    } else if flags.contains(ShutdownFlags::NOSAVE) {
+        Some(false)
+    } else {
+        None
+    };
+    ShutdownOptions {
+        save,
+        now: flags.contains(ShutdownFlags::NOW),
+        force: flags.contains(ShutdownFlags::FORCE),
+    }
+}
+
+/// The server as a crash report sees it.
+struct State(Arc<Shared>);
+
+impl CrashState for State {
+    fn is_enabled(&self) -> bool {
+        self.0.config.load().crash_log_enabled
+    }
+
+    fn info(&self) -> String {
+        let shared = &*self.0;
+        let totals = shared.stats.totals();
+        format!(
+            "kara_version:{}\nvalkey_version:9.1.2\nrun_id:{}\nprocess_id:{}\nworkers:{}\n\
+             connected_clients:{}\ntotal_commands_processed:{}\n",
+            env!("CARGO_PKG_VERSION"),
+            shared.run_id,
+            std::process::id(),
+            shared.workers,
+            shared.clients.len(),
+            totals.commands_processed,
+        )
+    }
+
+    fn clients(&self) -> String {
+        self.0.clients.all().iter().fold(String::new(), |mut text, client| {
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "id={} addr={} laddr={}", client.id.0, client.addr, client.laddr);
+            text
+        })
+    }
+
+    fn config(&self) -> String {
+        let lines = self.0.config.debug_lines();
+        String::from_utf8_lossy(&lines.join(&b'\n')).into_owned() + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kara_engine::config::{LineRef, Located};
+
+    fn renamed(pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, String> {
+        let mut loaded = Loaded::default();
+        for (from, to) in pairs {
+            let words = vec![from.as_bytes().to_vec(), to.as_bytes().to_vec()];
+            loaded.renames.push(Located { words, line: LineRef { number: 1, text: Vec::new() } });
+        }
+        renames(&loaded).map_err(|error| match error {
+            LoadError::Line { reason, .. } => reason,
+            other => other.to_string(),
+        })
+    }
+
+    #[test]
+    fn renaming_follows_the_lines() {
+        assert_eq!(renamed(&[("GET", "fetch"), ("SET", "")]).unwrap().len(), 2);
+        assert_eq!(renamed(&[("get", "set")]).unwrap_err(), "Target command name already exists");
+        assert_eq!(renamed(&[("getx", "a")]).unwrap_err(), "No such command in rename-command");
+        assert_eq!(renamed(&[("get", "a"), ("get", "b")]).unwrap_err(), "No such command in rename-command");
+        assert!(renamed(&[("get", "a"), ("set", "get")]).is_ok());
+    }
+
+    #[test]
+    fn flags_become_options() {
+        assert_eq!(options(ShutdownFlags::empty()), ShutdownOptions::default());
+        let options = options(ShutdownFlags::NOSAVE | ShutdownFlags::NOW);
+        assert_eq!((options.save, options.now, options.force), (Some(false), true, false));
+    }
+}
