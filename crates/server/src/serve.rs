@@ -159,6 +159,8 @@ fn options(flags: ShutdownFlags) -> ShutdownOptions {
         save,
         now: flags.contains(ShutdownFlags::NOW),
         force: flags.contains(ShutdownFlags::FORCE),
+        safe: flags.contains(ShutdownFlags::SAFE),
+        failover: flags.contains(ShutdownFlags::FAILOVER),
     }
 }
 
