@@ -116,7 +116,7 @@ pub fn gaps(_arguments: &[String]) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::counts;
+    use super::{CARGO, NEXTEST, counts};
 
     #[test]
     fn both_runners_are_understood() {
