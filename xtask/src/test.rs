@@ -71,15 +71,9 @@ const CARGO: &str = "test result: ";
 /// `Summary [ 1.2s] 9 tests run: 7 passed, 1 failed, 1 timed out, 2 skipped` or
 /// `test result: ok. 7 passed; 1 failed; ...`.
 fn counts(line: &str, summary: &str) -> (u64, u64) {
-    let figures = line.trim().strip_prefix(summary).and_then(|rest| rest.split_once([':', '.']));
-    let figures = match figures {
-        // The time in nextest's summary has a point as well.
-        Some((_, figures)) if summary == NEXTEST => {
-            figures.split_once("run: ").map_or("", |(_, figures)| figures)
-        }
-        Some((_, figures)) => figures,
-        None => "",
-    };
+    let rest = line.trim().strip_prefix(summary).unwrap_or_default();
+    let separator = if summary == NEXTEST { "run: " } else { ". " };
+    let figures = rest.split_once(separator).map_or("", |(_, figures)| figures);
     let (mut passed, mut failed) = (0, 0);
     for figure in figures.split([',', ';']) {
         let (number, kind) = figure.trim().split_once(' ').unwrap_or_default();
