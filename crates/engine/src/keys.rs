@@ -85,13 +85,18 @@ impl<'a, 'k> Keys<'a, 'k> {
     pub fn expire_now(&mut self, db: DbIndex, key: &HashedKey) {
         let Some(entry) = self.space.remove(db, key) else { return };
         self.reclaim(entry, self.policy.lazy_expire);
+        self.note_expired(db, key.bytes);
+    }
+
+    /// What follows from the removal of an expired key.
+    pub(crate) fn note_expired(&mut self, db: DbIndex, key: &[u8]) {
         if self.policy.journal_on {
             let name = if self.policy.lazy_expire { "UNLINK" } else { "DEL" };
-            self.preceding.push((db, OwnedCommand::new(name).arg(key.bytes)));
+            self.preceding.push((db, OwnedCommand::new(name).arg(key)));
         }
         self.stats.expired_keys.add(1);
-        self.events.changed(db, key.bytes);
-        self.events.notify(db, Class::EXPIRED, "expired", key.bytes);
+        self.events.changed(db, key);
+        self.events.notify(db, Class::EXPIRED, "expired", key);
     }
 
     /// Frees an entry, elsewhere where that is worth it and wanted.

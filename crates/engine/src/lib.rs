@@ -10,6 +10,7 @@ pub mod cx;
 pub mod effect;
 pub mod error;
 pub mod events;
+pub mod expire;
 pub mod keyfind;
 pub mod keys;
 pub mod latency;

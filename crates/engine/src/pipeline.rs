@@ -36,7 +36,7 @@ pub struct Engine {
     access: access::Access,
     policy: Policy,
     classes: Class,
-    events: Events,
+    pub(crate) events: Events,
     found: Vec<KeyAt>,
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
@@ -138,6 +138,7 @@ impl Engine {
     pub fn prefetch<'r>(
         &mut self,
         space: &mut Locked<'_>,
+        db: DbIndex,
         batch: impl Iterator<Item = (&'r Request, &'r [u8])>,
     ) {
         self.ahead.clear();
@@ -160,10 +161,10 @@ impl Engine {
         }
         space.relock_all();
         for (_, hash) in &self.ahead {
-            space.prefetch_bucket(DbIndex(0), &HashedKey { bytes: b"", hash: *hash });
+            space.prefetch_bucket(db, &HashedKey { bytes: b"", hash: *hash });
         }
         for (_, hash) in &self.ahead {
-            space.prefetch_entry(DbIndex(0), &HashedKey { bytes: b"", hash: *hash });
+            space.prefetch_entry(db, &HashedKey { bytes: b"", hash: *hash });
         }
     }
 
@@ -186,6 +187,53 @@ impl Engine {
     pub fn cron(&mut self) {
         if self.worker == 0 {
             self.shared.observe.rates.tick(&self.shared.stats, self.now_ms);
+        }
+        if !self.shared.cron_paused.load(Relaxed) {
+            self.expire_cycle();
+        }
+    }
+
+    /// Whether this server removes expired keys itself (a primary does).
+    pub(crate) fn deletes_expired(&self) -> bool {
+        self.policy.delete_expired
+    }
+
+    /// Access to keys under a lock that isn't a command's.
+    pub(crate) fn keys_outside_commands<'a, 'k>(
+        &'a mut self,
+        shared: &'a Shared,
+        space: &'a mut Locked<'k>,
+        db: DbIndex,
+    ) -> Keys<'a, 'k> {
+        self.events.wanted = self.wanted();
+        Keys {
+            space,
+            db,
+            now_ms: self.now_ms,
+            policy: self.policy,
+            access: self.access,
+            rng: &mut self.rng,
+            events: &mut self.events,
+            stats: shared.stats.worker(self.worker),
+            reclaimer: &shared.reclaimer,
+            preceding: &mut self.preceding,
+            hashed: &[],
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            classes: self.classes,
+            changes: self.shared.observed_keys.load(Relaxed) > 0,
+            ready: self.shared.awaited_keys.load(Relaxed) > 0,
+        }
+    }
+
+    /// Journals the removal of expired keys and fields, under their locks.
+    pub(crate) fn journal_preceding(&mut self) {
+        let journal = self.shared.keyspace.journal();
+        for (db, command) in self.preceding.drain(..) {
+            journal.append(db, &command.args());
         }
     }
 
@@ -378,11 +426,7 @@ impl Engine {
     ) -> Effect {
         let shared = &*self.shared;
         let stats = shared.stats.worker(self.worker);
-        self.events.wanted = Wanted {
-            classes: self.classes,
-            changes: shared.observed_keys.load(Relaxed) > 0,
-            ready: shared.awaited_keys.load(Relaxed) > 0,
-        };
+        self.events.wanted = self.wanted();
         let mut policy = self.policy;
         policy.touch = !session.no_touch || command.full_name == "touch";
         reply.set_protocol(session.protocol);
@@ -469,7 +513,7 @@ impl Engine {
     }
 
     /// Tells those who watch, still under the locks.
-    fn deliver_events(&mut self) {
+    pub(crate) fn deliver_events(&mut self) {
         if !self.events.is_empty() {
             // Nobody can watch keys before WATCH, tracking, SUBSCRIBE and blocking commands exist.
             self.events.take();

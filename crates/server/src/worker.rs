@@ -436,7 +436,11 @@ impl Worker {
         let base = *done;
         if batch.len() > 1 {
             let starts = std::iter::once(&0).chain(ends);
-            self.engine.prefetch(space, batch.iter().zip(starts).map(|(r, &start)| (r, &input[start..])));
+            self.engine.prefetch(
+                space,
+                conn.session.db,
+                batch.iter().zip(starts).map(|(r, &start)| (r, &input[start..])),
+            );
         }
         let mut start = 0;
         for (request, &end) in batch.iter().zip(ends) {
