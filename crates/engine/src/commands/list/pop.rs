@@ -237,8 +237,8 @@ pub(super) const BLMPOP: Spec = Spec {
 };
 
 fn blmpop(cx: &mut Cx) -> Outcome {
-    parse_timeout_ms(cx.arg(1))?;
     let multiple = Multiple::parse(cx.args.get(2..).unwrap_or_default())?;
+    parse_timeout_ms(cx.arg(1))?;
     let effect = pop_multiple(cx, &multiple)?;
     or_null_array(cx, effect)
 }

@@ -285,8 +285,8 @@ pub(super) const BZMPOP: Spec = Spec {
 };
 
 fn bzmpop(cx: &mut Cx) -> Outcome {
-    parse_timeout_ms(cx.arg(1))?;
     let multiple = Multiple::parse(cx.args.get(2..).unwrap_or_default())?;
+    parse_timeout_ms(cx.arg(1))?;
     match pop_multiple(cx, &multiple)? {
         Some(effect) => Ok(effect),
         None => {
