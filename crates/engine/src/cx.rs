@@ -29,6 +29,8 @@ pub struct Cx<'a, 'k> {
     pub nested: &'a mut Vec<(DbIndex, OwnedCommand)>,
     /// Changes beyond the first that this command made, for `rdb_changes_since_last_save`.
     pub extra_changes: u64,
+    /// How many of the commands that ran inside this one changed something.
+    pub nested_changes: u64,
 }
 
 impl<'a> Cx<'a, '_> {

@@ -54,7 +54,7 @@ impl Engine {
         let fields = expire_due_fields(&mut keys, STEP);
         let more = |progress: ExpireProgress| !progress.finished && progress.expired > 0;
         self.journal_preceding();
-        self.deliver_events();
+        self.deliver_events(&space);
         more(whole) || more(fields)
     }
 }

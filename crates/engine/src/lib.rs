@@ -23,3 +23,4 @@ pub mod session;
 pub mod shared;
 pub mod spec;
 pub mod stats;
+pub mod watch;

@@ -7,7 +7,7 @@ use crate::config::{Access, Config, MaxmemoryPolicy};
 use crate::cx::Cx;
 use crate::effect::{Effect, OwnedCommand};
 use crate::error::CommandError;
-use crate::events::{Class, Events, Wanted};
+use crate::events::{Class, Events, Wanted, What};
 use crate::keyfind::{KeyAt, find_keys};
 use crate::keys::{Keys, Policy};
 use crate::observe::Call;
@@ -181,6 +181,7 @@ impl Engine {
     /// A connection is gone: what it held or waited for is released.
     pub fn client_gone(&mut self, session: &mut Session) {
         session.end_multi();
+        session.unwatch(&self.shared.watches);
     }
 
     /// Some times a second, on every worker: active expiry of its share of the shards.
@@ -224,7 +225,7 @@ impl Engine {
     fn wanted(&self) -> Wanted {
         Wanted {
             classes: self.classes,
-            changes: self.shared.observed_keys.load(Relaxed) > 0,
+            changes: !self.shared.watches.is_empty(),
             ready: self.shared.awaited_keys.load(Relaxed) > 0,
         }
     }
@@ -292,7 +293,8 @@ impl Engine {
             return refuse(CommandError::text("NOAUTH Authentication required."));
         }
         if session.multi.is_some() && command.is(Flags::NO_MULTI) {
-            return refuse(CommandError::text("ERR Command not allowed inside a transaction"));
+            let text = format!("ERR Command '{}' not allowed inside a transaction", command.full_name);
+            return refuse(CommandError::owned(text));
         }
         if let Some(error) = self.protected(command, session) {
             return refuse(error);
@@ -369,7 +371,7 @@ impl Engine {
         reply: &mut Writer,
     ) {
         let command = admitted.0;
-        let hashed = match self.lock(command, space, args) {
+        let hashed = match self.lock(command, space, session, args) {
             Ok(hashed) => hashed,
             Err(error) => return self.refuse(Some(command.id), error, session, reply),
         };
@@ -377,7 +379,7 @@ impl Engine {
         let start = reply.len();
         let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
         self.journal(db, outcome, args);
-        self.deliver_events();
+        self.deliver_events(space);
         self.account(command, session, args, reply.len() - start);
         if command.is(Flags::ADMIN) {
             // CONFIG SET holds for the next command already, be it in the same batch.
@@ -391,9 +393,14 @@ impl Engine {
         &mut self,
         command: Command,
         space: &mut Locked<'_>,
+        session: &Session,
         args: &'b [&'b [u8]],
     ) -> Result<SmallVec<[HashedKey<'b>; 2]>, CommandError> {
         let mut hashed = SmallVec::new();
+        if command.full_name == "exec" {
+            self.lock_transaction(space, session);
+            return Ok(hashed);
+        }
         if command.spec.locks == Locks::All {
             space.relock_all();
             return Ok(hashed);
@@ -411,6 +418,25 @@ impl Engine {
         );
         space.relock_keys(&hashed);
         Ok(hashed)
+    }
+
+    /// The locks of all queued commands and all watched keys together.
+    fn lock_transaction(&mut self, space: &mut Locked<'_>, session: &Session) {
+        let mut hashes: Vec<u64> = Vec::new();
+        for queued in session.multi.iter().flat_map(|multi| &multi.queue) {
+            let args = queued.args();
+            let Lookup::Found(command) = self.shared.registry.lookup(&args) else { continue };
+            if command.spec.locks != Locks::Keys {
+                return space.relock_all();
+            }
+            if find_keys(command.spec, &args, &mut self.found).is_ok() {
+                let keys = self.found.iter().filter_map(|k| args.get(k.position));
+                hashes.extend(keys.map(|key| space.key(key).hash));
+            }
+        }
+        hashes.extend(session.watched.iter().map(|((_, key), _)| space.key(key).hash));
+        let keys: Vec<HashedKey> = hashes.into_iter().map(|hash| HashedKey { bytes: b"", hash }).collect();
+        space.relock_keys(&keys);
     }
 
     /// Stage: the handler, under the locks.
@@ -455,6 +481,7 @@ impl Engine {
             now_ms: self.now_ms,
             nested: &mut self.nested,
             extra_changes: 0,
+            nested_changes: 0,
         };
         let outcome = match command.spec.handler {
             Some(handler) => handler(&mut cx),
@@ -513,10 +540,22 @@ impl Engine {
     }
 
     /// Tells those who watch, still under the locks.
-    pub(crate) fn deliver_events(&mut self) {
+    pub(crate) fn deliver_events(&mut self, space: &Locked<'_>) {
         if !self.events.is_empty() {
-            // Nobody can watch keys before WATCH, tracking, SUBSCRIBE and blocking commands exist.
-            self.events.take();
+            for event in self.events.take() {
+                match event.what {
+                    What::Changed => self.shared.watches.changed(event.db, &event.key),
+                    What::Flushed { all } => {
+                        self.shared.watches.flushed(Some(event.db).filter(|_| !all));
+                    }
+                    What::Swapped(other) => self
+                        .shared
+                        .watches
+                        .swapped(event.db, other, |db, key| space.find(db, &space.key(key)).is_some()),
+                    // Nobody can subscribe to notifications or wait for keys yet.
+                    What::Notify(..) | What::Ready => {}
+                }
+            }
         }
     }
 
@@ -624,4 +663,72 @@ pub(crate) fn is_local(session: &Session) -> bool {
     session.info.flags().contains(ClientFlags::UNIX_SOCKET)
         || addr.starts_with("127.")
         || addr.starts_with("[::1]")
+}
+
+/// Runs a command inside another one (EXEC, a script) whose locks cover it: lookup, handler, and its effect's place
+/// among the outer command's. Errors are replies.
+pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
+    let Lookup::Found(command) = cx.shared.registry.lookup(args) else {
+        cx.reply.error(&unknown_command(args).message());
+        return;
+    };
+    let before = Instant::now();
+    let (effect, extra) = {
+        let mut inner = Cx {
+            command,
+            args,
+            keys: Keys {
+                space: &mut *cx.keys.space,
+                db: cx.session.db,
+                now_ms: cx.now_ms,
+                policy: cx.keys.policy,
+                access: cx.keys.access,
+                rng: &mut *cx.keys.rng,
+                events: &mut *cx.keys.events,
+                stats: cx.stats,
+                reclaimer: cx.keys.reclaimer,
+                preceding: &mut *cx.keys.preceding,
+                hashed: &[],
+            },
+            reply: &mut *cx.reply,
+            session: &mut *cx.session,
+            shared: cx.shared,
+            config: cx.config,
+            stats: cx.stats,
+            origin,
+            now_ms: cx.now_ms,
+            nested: &mut *cx.nested,
+            extra_changes: 0,
+            nested_changes: 0,
+        };
+        inner.keys.policy.touch = !inner.session.no_touch || command.full_name == "touch";
+        let outcome = match command.spec.handler {
+            Some(handler) if command.spec.arity.accepts(args.len()) => handler(&mut inner),
+            _ => Err(CommandError::Arity(command.full_name.into())),
+        };
+        let effect = outcome.unwrap_or_else(|error| {
+            let message = error.message();
+            inner.reply.error(&message);
+            inner.stats.error_replies.add(1);
+            inner.shared.stats.count_error(&message);
+            inner.stats.command(command.id).failed.add(1);
+            Effect::None
+        });
+        (effect, inner.extra_changes)
+    };
+    let ns = before.elapsed().as_nanos() as u64;
+    cx.stats.commands_processed.add(1);
+    cx.stats.command(command.id).record(ns, cx.config.latency_tracking);
+    if effect.changed() {
+        cx.nested_changes += 1 + extra;
+    }
+    if cx.keys.policy.journal_on {
+        let db = cx.keys.db;
+        cx.nested.append(cx.keys.preceding);
+        match effect {
+            Effect::None => {}
+            Effect::Verbatim => cx.nested.push((db, OwnedCommand::from_args(args))),
+            Effect::Rewrite(list) => cx.nested.extend(list.into_iter().map(|command| (db, command))),
+        }
+    }
 }

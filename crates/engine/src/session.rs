@@ -2,10 +2,11 @@
 
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use crate::effect::OwnedCommand;
+use crate::watch::{WatchedKey, Watches};
 use kara_base::ids::DbIndex;
 use kara_resp::Protocol;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Whose command runs. A value, never a fake client: what differs by origin is decided by looking at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub struct Session {
     pub no_touch: bool,
     pub no_evict: bool,
     pub import_source: bool,
+    /// Watched keys, and whether each existed then.
+    pub watched: Vec<(WatchedKey, bool)>,
+    watch_broken: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -72,6 +76,8 @@ impl Session {
             no_touch: false,
             no_evict: false,
             import_source: false,
+            watched: Vec::new(),
+            watch_broken: Arc::default(),
         }
     }
 
@@ -114,6 +120,30 @@ impl Session {
     pub fn set_import_source(&mut self, on: bool) {
         self.import_source = on;
         self.info.set_flag(ClientFlags::IMPORT_SOURCE, on);
+    }
+
+    /// Watches a key, under its lock; once is enough.
+    pub fn watch(&mut self, watches: &Watches, key: WatchedKey, existed: bool) {
+        if self.watched.iter().any(|(known, _)| *known == key) {
+            return;
+        }
+        watches.add(key.clone(), self.info.id, &self.watch_broken, existed);
+        self.watched.push((key, existed));
+        self.info.watched.store(self.watched.len() as u32, Relaxed);
+    }
+
+    /// Forgets all watched keys and what happened to them.
+    pub fn unwatch(&mut self, watches: &Watches) {
+        if !self.watched.is_empty() {
+            watches.remove(self.info.id, self.watched.drain(..).map(|(key, _)| key));
+            self.info.watched.store(0, Relaxed);
+        }
+        self.watch_broken.store(false, Relaxed);
+    }
+
+    /// A watched key changed.
+    pub fn is_watch_broken(&self) -> bool {
+        self.watch_broken.load(Relaxed)
     }
 
     /// Begins queueing.

@@ -6,6 +6,7 @@ use crate::observe::Observe;
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
+use crate::watch::Watches;
 use kara_keyspace::Keyspace;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
@@ -127,8 +128,7 @@ pub struct Shared {
     pub cron_paused: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: bytes from which a list element gets a node of its own; 0: by the settings.
     pub quicklist_packed_threshold: AtomicU32,
-    /// Keys that somebody WATCHes or tracks, so that unwatched writes cost one load.
-    pub observed_keys: AtomicUsize,
+    pub watches: Watches,
     /// Keys on which clients are blocked.
     pub awaited_keys: AtomicUsize,
 }

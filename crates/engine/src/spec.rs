@@ -321,6 +321,8 @@ pub enum Locks {
     Keys,
     /// Every shard: keys can't be known, or the whole keyspace is meant (FLUSHALL, SWAPDB, SORT ... BY).
     All,
+    /// None: the handler takes one shard at a time. Inside a transaction every shard is held instead.
+    Own,
 }
 
 /// The number of arguments, the command's name included.

@@ -78,7 +78,7 @@ impl Server {
             active_expire: AtomicBool::new(true),
             cron_paused: AtomicBool::new(false),
             quicklist_packed_threshold: Default::default(),
-            observed_keys: AtomicUsize::new(0),
+            watches: Default::default(),
             awaited_keys: AtomicUsize::new(0),
         });
         let freed_for = shared.clone();

@@ -14,6 +14,7 @@ mod shared;
 pub mod sort;
 pub mod stream;
 pub mod string;
+pub mod transactions;
 pub mod zset;
 
 use crate::spec::Spec;
@@ -45,5 +46,6 @@ pub const FAMILIES: &[&[Spec]] = &[
     sort::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,
+    transactions::COMMANDS,
     zset::COMMANDS,
 ];

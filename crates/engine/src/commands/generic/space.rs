@@ -68,6 +68,7 @@ pub(super) const SCAN: Spec = Spec {
             ..Arg::NEW
         },
     ],
+    locks: Locks::Own,
     handler: Some(scan),
     ..Spec::NEW
 };
@@ -89,13 +90,18 @@ fn scan(cx: &mut Cx) -> Outcome {
         }
     }
     let mut found: Vec<Vec<u8>> = Vec::new();
-    let next = cx.shared.keyspace.scan_step(cx.keys.db, cursor, count, |entry| {
+    let show = |entry: &Entry| {
         let fits = kind.is_none_or(|kind| entry.kind() == kind)
             && pattern.is_none_or(|pattern| glob::matches(pattern, entry.key(), Case::Sensitive));
         if fits && is_visible(cx, entry) {
             found.push(entry.key().to_vec());
         }
-    });
+    };
+    let next = if cx.keys.space.holds_all() {
+        cx.keys.space.scan(cx.keys.db, cursor, count, show)
+    } else {
+        cx.shared.keyspace.scan_step(cx.keys.db, cursor, count, show)
+    };
     cx.reply.array(2);
     cx.reply.bulk_u64(next);
     cx.reply.array(found.len());
