@@ -10,6 +10,7 @@
 //!   reads two or three lines of the leaf and, where scores differ, one entry, instead of one entry per comparison.
 //! - Nodes that fill by appending (or prepending, as when an RDB file is read) split unevenly and stay full: 8.6 + 0.8
 //!   bytes per member. Random inserts leave them about 70% full: 12.2 + 1.1.
+//!   With the index that is 55 bytes per member after random inserts, 50 after ascending ones (the reference: 87).
 //! - Removal has one algorithm, for ranges of ranks; everything else that removes finds ranks first.
 
 mod entry;
