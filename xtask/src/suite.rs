@@ -99,7 +99,8 @@ fn parse(arguments: &[String]) -> Outcome<Options> {
         logs: None,
         json: None,
         timeout_s: 600,
-        base_port: 21_111,
+        // Below the ports that the kernel hands out, and seldom the same as another run's.
+        base_port: 12_000 + (std::process::id() % 9) as u16 * 2_100,
         extra: Vec::new(),
     };
     let mut words = arguments.iter();
@@ -125,6 +126,9 @@ fn parse(arguments: &[String]) -> Outcome<Options> {
         crate::peers::run(&[])?;
         options.programs = crate::build::kara("fast")?;
     }
+    if !options.programs.join("valkey-server").exists() {
+        return Err(format!("no valkey-server in {}", options.programs.display()));
+    }
     Ok(options)
 }
 
@@ -139,13 +143,18 @@ fn units(options: &Options) -> Outcome<Vec<String>> {
         }
     }
     all.sort();
+    for name in &options.units {
+        if !all.iter().any(|unit| unit.starts_with(name.as_str())) {
+            return Err(format!("no unit {name}"));
+        }
+    }
     let wanted = |unit: &String| {
         let named =
             |name: &String| unit == name || unit.starts_with(&format!("{}/", name.trim_end_matches('/')));
         options.units.is_empty() || options.units.iter().any(named)
     };
     all.retain(wanted);
-    if all.is_empty() { Err("no such unit".into()) } else { Ok(all) }
+    Ok(all)
 }
 
 /// A copy of the tree with links to our programs where the suite looks for them. The clients that the suite uses

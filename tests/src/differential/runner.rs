@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Commands that are sent before their replies are read.
 const BATCH: usize = 48;
 /// Replays that looking for a shorter reproduction may take.
-const MAX_REPLAYS: u32 = 250;
+const MAX_REPLAYS: u32 = 800;
 
 /// What to run.
 #[derive(Clone, Debug)]
