@@ -77,7 +77,12 @@ pub struct AllocatorStats {
     pub muzzy: u64,
 }
 
-/// jemalloc's figures, as of now; `None` without jemalloc.
+/// The allocator's name as INFO shows it.
+pub fn allocator_name() -> &'static str {
+    if cfg!(feature = "jemalloc") { "jemalloc-5.3.0" } else { "libc" }
+}
+
+/// jemalloc's figures, as of now; `None` without jemalloc, or where it is built without statistics.
 #[cfg(feature = "jemalloc")]
 pub fn allocator_stats() -> Option<AllocatorStats> {
     let epoch: u64 = 1;

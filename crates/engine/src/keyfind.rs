@@ -37,6 +37,23 @@ pub fn find_keys(spec: &Spec, args: &[&[u8]], found: &mut Vec<KeyAt>) -> Result<
     Ok(())
 }
 
+/// What a command line really does with a key whose spec says that it depends on the options.
+pub fn effective_flags(full_name: &str, args: &[&[u8]], flags: KeyFlags) -> KeyFlags {
+    if !flags.contains(KeyFlags::VARIABLE_FLAGS) {
+        return flags;
+    }
+    let has =
+        |from: usize, word: &str| args.iter().skip(from).any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let read_and_written = KeyFlags::RW | KeyFlags::ACCESS | KeyFlags::UPDATE;
+    match full_name {
+        "set" if has(3, "GET") => read_and_written,
+        "set" => KeyFlags::OW | KeyFlags::UPDATE,
+        "bitfield" if has(2, "SET") || has(2, "INCRBY") => read_and_written,
+        "bitfield" => KeyFlags::RO | KeyFlags::ACCESS,
+        _ => flags,
+    }
+}
+
 /// Adds the keys of one spec. A beginning that isn't there means no keys; a count that doesn't fit is an error.
 fn by_spec(spec: &KeySpec, args: &[&[u8]], found: &mut Vec<KeyAt>) -> Result<(), InvalidKeys> {
     let first = match spec.begin {

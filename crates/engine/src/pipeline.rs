@@ -567,6 +567,7 @@ impl Engine {
         let stats = self.shared.stats.worker(self.worker);
         stats.commands_processed.add(1);
         stats.command(command.id).record(ns, self.config.latency_tracking);
+        stats.eventloop_command_ns.add(ns);
         let call = Call { command, args, client: &session.info, ns, reply_bytes, at_s: self.now_ms / 1000 };
         self.shared.observe.note(&self.config, &call);
         let info = &session.info;
@@ -673,6 +674,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
         return;
     };
     let before = Instant::now();
+    let start = cx.reply.len();
     let (effect, extra) = {
         let mut inner = Cx {
             command,
@@ -719,6 +721,9 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
     let ns = before.elapsed().as_nanos() as u64;
     cx.stats.commands_processed.add(1);
     cx.stats.command(command.id).record(ns, cx.config.latency_tracking);
+    let reply_bytes = cx.reply.len().saturating_sub(start);
+    let call = Call { command, args, client: &cx.session.info, ns, reply_bytes, at_s: cx.now_ms / 1000 };
+    cx.shared.observe.note(cx.config, &call);
     if effect.changed() {
         cx.nested_changes += 1 + extra;
     }

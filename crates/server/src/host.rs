@@ -32,7 +32,6 @@ struct Inner {
     stopping: AtomicBool,
     process: Process,
     sockets: Mutex<Listeners>,
-    listeners: Mutex<Vec<String>>,
 }
 
 /// A handle to the process; cheap to clone.
@@ -60,7 +59,6 @@ impl ServerHost {
             stopping: AtomicBool::new(false),
             process,
             sockets: Mutex::new(sockets),
-            listeners: Mutex::default(),
         }))
     }
 
@@ -116,11 +114,6 @@ impl ServerHost {
     pub fn log_warning(&self, text: &str) {
         self.0.process.log.log(Level::Warning, text);
     }
-
-    /// What INFO says of the listeners.
-    pub fn set_listeners(&self, lines: Vec<String>) {
-        *self.0.listeners.lock() = lines;
-    }
 }
 
 impl Host for ServerHost {
@@ -146,6 +139,6 @@ impl Host for ServerHost {
     }
 
     fn listeners(&self) -> Vec<String> {
-        self.0.listeners.lock().clone()
+        self.0.sockets.lock().described()
     }
 }

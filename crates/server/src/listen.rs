@@ -77,6 +77,25 @@ impl Listeners {
         }
     }
 
+    /// What INFO says of the listeners: a line for TCP with all its addresses, one for the Unix socket.
+    pub fn described(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let (mut addresses, mut tcp_port) = (String::new(), None);
+        for listener in &self.list {
+            match listener {
+                Listener::Tcp(_, address, port) => {
+                    addresses.push_str(&format!(",bind={address}"));
+                    tcp_port = Some(*port);
+                }
+                Listener::Unix(_, path) => lines.push(format!("name=unix,bind={}", path.display())),
+            }
+        }
+        if let Some(port) = tcp_port {
+            lines.insert(0, format!("name=tcp{addresses},port={port}"));
+        }
+        lines
+    }
+
     /// The kinds of connections there are, for the log.
     pub fn kinds(&self) -> Vec<&'static str> {
         let has = |wanted: fn(&Listener) -> bool| self.list.iter().any(wanted);

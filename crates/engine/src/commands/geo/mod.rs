@@ -35,6 +35,8 @@ const UNIT: Arg = Arg {
     args: &[word("m", "M", false), word("km", "KM", false), word("ft", "FT", false), word("mi", "MI", false)],
     ..Arg::NEW
 };
+/// GEODIST's, metres where it is left out.
+const OPTIONAL_UNIT: Arg = Arg { optional: true, ..UNIT };
 const LONGITUDE: Arg = Arg { name: "longitude", kind: ArgKind::Double, ..Arg::NEW };
 const LATITUDE: Arg = Arg { name: "latitude", kind: ArgKind::Double, ..Arg::NEW };
 
@@ -252,7 +254,7 @@ const GEODIST: Spec = Spec {
         KEY,
         Arg { name: "member1", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "member2", kind: ArgKind::String, ..Arg::NEW },
-        UNIT,
+        OPTIONAL_UNIT,
     ],
     handler: Some(geodist),
     ..Spec::NEW

@@ -2,7 +2,7 @@
 
 use super::docs;
 use crate::commands::prelude::*;
-use crate::keyfind::find_keys;
+use crate::keyfind::{effective_flags, find_keys};
 use crate::registry::{Command, Lookup};
 use kara_base::glob::{self, Case};
 
@@ -385,7 +385,8 @@ fn keys_of<'a>(cx: &Cx<'a, '_>) -> Result<(&'a [&'a [u8]], Vec<(usize, KeyFlags)
     if found.is_empty() && !spec.flags.contains(Flags::NO_MANDATORY_KEYS) {
         return Err(CommandError::text("ERR Invalid arguments specified for command"));
     }
-    Ok((line, found.into_iter().map(|key| (key.position, key.flags)).collect()))
+    let flags = |flags| effective_flags(command.full_name, line, flags);
+    Ok((line, found.into_iter().map(|key| (key.position, flags(key.flags))).collect()))
 }
 
 fn command_help(cx: &mut Cx) -> Outcome {

@@ -36,7 +36,7 @@ fn lolwut(cx: &mut Cx) -> Outcome {
         cx.int(2)?;
         numbers = rest;
     }
-    let usage = CommandError::text("ERR Syntax error. Use: LOLWUT [columns rows]");
+    let usage = CommandError::text("ERR Syntax error. Use: LOLWUT [columns rows] [real imaginary]");
     let size = |at: usize, default: i64, max: i64| match numbers.get(at) {
         None => Ok(default),
         Some(word) => parse_int(word).map(|n| n.clamp(1, max)).map_err(|_| usage.clone()),

@@ -17,7 +17,9 @@ pub(super) struct MemoryUse {
     pub peak: u64,
     pub startup: u64,
     pub resident: u64,
+    /// Without figures of the allocator's own the process's stand for them, as in the reference.
     pub allocator: AllocatorStats,
+    allocator_known: bool,
     /// Of clients that aren't replicas.
     pub clients: u64,
     pub replicas: u64,
@@ -40,6 +42,7 @@ impl MemoryUse {
         let shared = cx.shared;
         let used = note_peak(&shared.stats, cx.now_ms);
         let resident = usage::resident_memory();
+        let allocator = usage::allocator_stats();
         let (mut clients, mut replicas) = (0, 0);
         for client in shared.clients.all() {
             let sum = if client.kind() == ClientKind::Replica { &mut replicas } else { &mut clients };
@@ -52,7 +55,8 @@ impl MemoryUse {
             peak: shared.stats.peak_memory.load(Relaxed),
             startup,
             resident,
-            allocator: usage::allocator_stats().unwrap_or(AllocatorStats {
+            allocator_known: allocator.is_some(),
+            allocator: allocator.unwrap_or(AllocatorStats {
                 allocated: used,
                 active: resident,
                 resident,
@@ -93,11 +97,11 @@ impl MemoryUse {
     }
 
     pub fn fragmentation_ratio(&self) -> f64 {
-        ratio(self.allocator.active, self.allocator.allocated)
+        if self.allocator_known { ratio(self.allocator.active, self.allocator.allocated) } else { 1.0 }
     }
 
     pub fn fragmentation_bytes(&self) -> i64 {
-        difference(self.allocator.active, self.allocator.allocated)
+        if self.allocator_known { difference(self.allocator.active, self.allocator.allocated) } else { 0 }
     }
 
     pub fn allocator_rss_ratio(&self) -> f64 {
@@ -128,9 +132,4 @@ impl MemoryUse {
 /// The eviction policy as its setting names it.
 pub(super) fn policy_name(config: &Config) -> &'static str {
     config.maxmemory_policy.as_str()
-}
-
-/// jemalloc with its version, or the C library's.
-pub(super) fn allocator_name() -> &'static str {
-    if usage::allocator_stats().is_some() { "jemalloc-5.3.0" } else { "libc" }
 }

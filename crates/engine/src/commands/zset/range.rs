@@ -266,7 +266,7 @@ pub(super) const ZRANGEBYSCORE: Spec = Spec {
         KEY,
         Arg { name: "min", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "max", kind: ArgKind::Double, ..Arg::NEW },
-        WITHSCORES,
+        Arg { since: "2.0.0", ..WITHSCORES },
         Arg {
             name: "limit",
             kind: ArgKind::Block,

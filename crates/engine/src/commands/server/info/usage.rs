@@ -48,7 +48,7 @@ pub(super) fn memory(facts: &Facts, page: &mut Page) {
     page.field("mem_clients_normal", m.clients);
     page.zeros(&["mem_cluster_links", "mem_cluster_slot_import", "mem_cluster_slot_export"]);
     page.zeros(&["mem_aof_buffer"]);
-    page.field("mem_allocator", memory_use::allocator_name());
+    page.field("mem_allocator", usage::allocator_name());
     page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running"]);
     page.field("lazyfree_pending_objects", shared.reclaimer.pending());
     page.field("lazyfreed_objects", shared.reclaimer.freed());
