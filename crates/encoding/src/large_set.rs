@@ -33,6 +33,11 @@ impl LargeSet {
         self.len() == 0
     }
 
+    /// Whether every member is an integer.
+    pub fn all_integers(&self) -> bool {
+        self.strings.is_empty()
+    }
+
     #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {
         match canonical_int(member) {

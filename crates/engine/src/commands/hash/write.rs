@@ -304,14 +304,16 @@ fn hsetex(cx: &mut Cx) -> Outcome {
     let key = cx.arg(1);
     let (options, words) = after_options(cx.args, 2, 2, |options| Options::parse(options, true))?;
     let there = cx.keys.check_kind(key, Kind::Hash)?;
+    if options.key_there.is_some_and(|wanted| wanted != there) {
+        cx.reply.integer(0);
+        return Ok(Effect::None);
+    }
     let expiry = match options.expiry {
         Expiry::At(time) => SetExpiry::At(time.to_ms(cx)?),
         Expiry::Keep => SetExpiry::Keep,
         Expiry::Unsaid | Expiry::Remove => SetExpiry::Clear,
     };
-    if options.key_there.is_some_and(|wanted| wanted != there)
-        || !fields_allow(cx, options.fields_there, words)?
-    {
+    if !fields_allow(cx, options.fields_there, words)? {
         cx.reply.integer(0);
         return Ok(Effect::None);
     }

@@ -128,10 +128,17 @@ fn answer_stored(cx: &mut Cx, op: Op, event: &'static str) -> Outcome {
     let keys = cx.args.get(2..).unwrap_or_default();
     let present = read_all(cx, keys)?;
     let config = config(cx);
-    let mut result = Set::new();
-    each(cx, op, &sets(cx, keys, &present), |member| {
+    let sets = sets(cx, keys, &present);
+    let smallest = sets.iter().copied().flatten().min_by_key(|set| set.len());
+    // An intersection starts as a listpack, unless its members can only be integers.
+    let listpack = op == Op::Inter && !matches!(smallest, Some(Set::Intset(_)));
+    let mut result = if listpack { Set::new_listpack() } else { Set::new() };
+    each(cx, op, &sets, |member| {
         result.add(member, &config);
     });
+    if listpack {
+        result.compact_integers(&config);
+    }
     let key = cx.arg(1);
     cx.reply.integer(as_i64(result.len()));
     if result.is_empty() {

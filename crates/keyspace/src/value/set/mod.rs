@@ -75,6 +75,29 @@ impl Set {
         Set::Intset(Intset::new())
     }
 
+    /// An empty set for a result of unknown members that may be anything.
+    pub fn new_listpack() -> Set {
+        Set::Listpack(Listpack::new())
+    }
+
+    /// A result all of whose members turned out to be integers becomes an intset, if that may hold them.
+    pub fn compact_integers(&mut self, config: &SetConfig) {
+        let fits = self.len() <= config.intset_entries()
+            && match self {
+                Set::Intset(_) => false,
+                Set::Listpack(set) => set.iter().all(|member| member.as_int().is_some()),
+                Set::Table(set) => set.all_integers(),
+            };
+        if fits {
+            let mut values: Vec<i64> = self.iter().filter_map(|member| member.as_int()).collect();
+            values.sort_unstable();
+            let mut intset = Intset::new();
+            if values.into_iter().all(|value| intset.add(value).is_ok()) {
+                *self = Set::Intset(intset);
+            }
+        }
+    }
+
     /// Announces that a command brings `count` members: more than the form may hold convert it at once.
     pub fn expect(&mut self, count: usize, config: &SetConfig) {
         let limit = match self {

@@ -59,6 +59,16 @@ fn encodings_are_the_references() {
     set.shrink_to_remainder(&CONFIG);
     assert_eq!(set.encoding_name(), "listpack");
 
+    for (member, len, encoding) in [("5", 301, "intset"), ("x", 301, "hashtable"), ("5", 513, "hashtable")] {
+        let mut result = Set::new_listpack();
+        numbers(10..9 + len).iter().for_each(|n| assert!(result.add(n.as_bytes(), &CONFIG)));
+        result.add(member.as_bytes(), &CONFIG);
+        assert_eq!(result.encoding_name(), "hashtable");
+        result.compact_integers(&CONFIG);
+        assert_eq!((result.encoding_name(), result.len() as i64), (encoding, len));
+        assert!(result.contains(b"10") && result.contains(member.as_bytes()));
+    }
+
     let narrow = SetConfig { max_listpack_value: 3, ..CONFIG };
     let mut set = of(["1234", "5"]);
     set.add(&b"x"[..], &narrow);
