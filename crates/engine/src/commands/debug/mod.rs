@@ -33,6 +33,8 @@ pub(super) const DEBUG: Spec = Spec {
 type Subcommand = (&'static str, usize, usize, fn(&mut Cx) -> Outcome);
 
 const SUBCOMMANDS: &[Subcommand] = &[
+    ("ASSERT", 2, 2, assertion),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, config_rewrite_force_all),
     ("DICT-RESIZING", 3, 3, flag),
     ("DIGEST", 2, 2, digest_all),
     ("DIGEST-VALUE", 2, usize::MAX, digest_values),
@@ -46,6 +48,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, quicklist_packed_threshold),
+    ("SEGFAULT", 2, 2, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
@@ -122,6 +125,21 @@ fn log(cx: &mut Cx) -> Outcome {
 
 fn panic_now(_: &mut Cx) -> Outcome {
     panic!("called at the request of DEBUG PANIC")
+}
+
+fn assertion(_: &mut Cx) -> Outcome {
+    panic!("called at the request of DEBUG ASSERT")
+}
+
+fn segfault(_: &mut Cx) -> Outcome {
+    kara_base::os::segfault()
+}
+
+fn config_rewrite_force_all(cx: &mut Cx) -> Outcome {
+    match cx.shared.config.rewrite(None, true) {
+        Ok(()) => done(cx),
+        Err(error) => Err(CommandError::owned(format!("ERR CONFIG-REWRITE-FORCE-ALL failed: {error}"))),
+    }
 }
 
 fn sleep(cx: &mut Cx) -> Outcome {
@@ -288,6 +306,10 @@ fn protocol(cx: &mut Cx) -> Outcome {
 
 fn help(cx: &mut Cx) -> Outcome {
     cx.reply_help(&[
+        "ASSERT",
+        "    Crash by a broken assertion.",
+        "CONFIG-REWRITE-FORCE-ALL",
+        "    Like CONFIG REWRITE, but write every directive.",
         "DICT-RESIZING <0|1>",
         "    Accepted for the reference's sake; tables here have no resizing to switch off.",
         "DIGEST",
@@ -312,6 +334,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Reply with a test value of this type.",
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Give list elements from this size on nodes of their own; 0: as configured.",
+        "SEGFAULT",
+        "    Crash by an invalid memory access.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Switch the active removal of expired keys.",
         "SLEEP <seconds>",
