@@ -13,8 +13,6 @@ struct Request<'a> {
     group: Option<(&'a [u8], &'a [u8])>,
     /// At most so many entries of each stream.
     count: Option<usize>,
-    /// The position of the BLOCK option's milliseconds.
-    block_at: Option<usize>,
     no_ack: bool,
     /// The position of the first key, and how many keys there are; as many ids follow.
     keys_at: usize,
@@ -22,18 +20,16 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// `is_group`: XREADGROUP.
-    fn parse(args: &[&'a [u8]], is_group: bool) -> Result<Self, CommandError> {
-        let mut request =
-            Request { group: None, count: None, block_at: None, no_ack: false, keys_at: 0, keys: 0 };
+    /// Reads the arguments of XREAD or (`is_group`) XREADGROUP.
+    fn parse(args: &[&'a [u8]], is_group: bool, now_ms: i64) -> Result<Self, CommandError> {
+        let mut request = Request { group: None, count: None, no_ack: false, keys_at: 0, keys: 0 };
         let mut at = 1;
         while at < args.len() {
             let more = args.len() - 1 - at;
             let is = |word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
             if more >= 1 && is("block") {
                 at += 1;
-                check_timeout(args[at])?;
-                request.block_at = Some(at);
+                check_timeout(args[at], now_ms)?;
             } else if more >= 1 && is("count") {
                 at += 1;
                 // Zero and less mean all.
@@ -82,11 +78,14 @@ impl<'a> Request<'a> {
     }
 }
 
-fn check_timeout(text: &[u8]) -> Result<(), CommandError> {
+fn check_timeout(text: &[u8], now_ms: i64) -> Result<(), CommandError> {
     let timeout_ms =
         parse_int(text).map_err(|_| CommandError::text("ERR timeout is not an integer or out of range"))?;
     if timeout_ms < 0 {
         return Err(CommandError::text("ERR timeout is negative"));
+    }
+    if timeout_ms.checked_add(now_ms).is_none() {
+        return Err(CommandError::text("ERR timeout is out of range"));
     }
     Ok(())
 }
@@ -99,7 +98,8 @@ fn unbalanced(is_group: bool) -> CommandError {
 }
 
 fn found_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>, is_group: bool) -> Result<(), ()> {
-    let request = Request::parse(args, is_group).map_err(|_| ())?;
+    // Without the time, the longest timeouts pass here; running refuses them before it looks at keys.
+    let request = Request::parse(args, is_group, 0).map_err(|_| ())?;
     let keys = request.keys_at..request.keys_at + request.keys;
     found.extend(keys.map(|at| (at, KeyFlags::RO.union(KeyFlags::ACCESS))));
     Ok(())
@@ -149,7 +149,7 @@ fn xread_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), 
 }
 
 fn xread(cx: &mut Cx) -> Outcome {
-    let request = Request::parse(cx.args, false)?;
+    let request = Request::parse(cx.args, false, cx.now_ms)?;
     let mut wanted: SmallVec<[(&[u8], StreamId); 4]> = SmallVec::with_capacity(request.keys.min(1024));
     for (key, id) in request.streams(cx.args) {
         let log = cx.keys.read_as::<Stream>(key)?.map(Stream::log);
@@ -244,7 +244,7 @@ enum Wish {
 }
 
 fn xreadgroup(cx: &mut Cx) -> Outcome {
-    let request = Request::parse(cx.args, true)?;
+    let request = Request::parse(cx.args, true, cx.now_ms)?;
     let Some((group, consumer)) = request.group else { return Err(CommandError::Syntax) };
     let mut wishes: SmallVec<[(&[u8], Wish); 4]> = SmallVec::with_capacity(request.keys.min(1024));
     for (key, id) in request.streams(cx.args) {
