@@ -372,7 +372,7 @@ impl Listpack {
         at: usize,
         elements: impl IntoIterator<Item = Element<'a>>,
     ) -> Result<(), TooLarge> {
-        let mut entries = Vec::new();
+        let mut entries = smallvec::SmallVec::<[u8; 256]>::new();
         let mut count = 0;
         for element in elements {
             let entry = Encoded::new(element);

@@ -106,7 +106,10 @@ impl Listpack {
         // initialized bytes; at its new place it ends at `new`. The gap `at..at + added` lies in front of it and is
         // filled completely by the pieces, which cannot lie in this allocation, as `self` is borrowed exclusively.
         unsafe {
-            std::ptr::copy(base.add(tail), base.add(at + added), old - tail);
+            // Counters are mostly replaced by others of their width: then nothing behind them moves.
+            if added != removed {
+                std::ptr::copy(base.add(tail), base.add(at + added), old - tail);
+            }
             let mut to = base.add(at);
             for piece in pieces {
                 to.copy_from_nonoverlapping(piece.as_ptr(), piece.len());

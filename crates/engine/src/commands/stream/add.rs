@@ -4,6 +4,7 @@ use super::super::prelude::*;
 use super::{args, reply_id};
 use crate::session::Origin;
 use kara_keyspace::value::stream::{BlockLimits, LogState, NewId, Stream, StreamId, Trim, TrimTo};
+use smallvec::SmallVec;
 
 /// What XADD's and XTRIM's options say.
 struct Options {
@@ -88,41 +89,36 @@ fn options(cx: &Cx, is_add: bool) -> Result<Options, CommandError> {
     Ok(options)
 }
 
-/// The command as it is journaled: an approximate threshold becomes the exact one that was reached, and a made
-/// id stands in the text. None if it is the same.
-fn exact(
-    cx_args: &[&[u8]],
+/// The effect of a command that trimmed or made an id: where a replica, repeating it, might come to something else,
+/// an approximate threshold becomes the exact one that was reached, and a made id stands in the text.
+fn effect(
+    journal_on: bool,
+    args: &[&[u8]],
     trim: Option<(Trim, usize)>,
     stream: &Stream,
-    id: Option<(usize, StreamId)>,
-) -> Option<OwnedCommand> {
+    made_id: Option<(usize, StreamId)>,
+) -> Effect {
     let trim = trim.filter(|(trim, _)| trim.approximate);
-    if trim.is_none() && id.is_none() {
-        return None;
+    if trim.is_none() && made_id.is_none() {
+        return Effect::Verbatim;
     }
-    let mut command = OwnedCommand::default();
-    for (at, arg) in cx_args.iter().enumerate() {
-        match (trim, id) {
-            (_, Some((id_at, id))) if at == id_at => command.push(id.text().as_bytes()),
-            (Some((_, threshold)), _) if at + 1 == threshold => command.push(b"="),
-            (Some((trim, threshold)), _) if at == threshold => match trim.to {
-                TrimTo::MaxLen(_) => command.push(stream.len().to_string().as_bytes()),
-                // An empty stream has lost everything, whatever the ids.
-                TrimTo::MinId(_) if stream.is_empty() => command.push(StreamId::MAX.text().as_bytes()),
-                TrimTo::MinId(_) => command.push(stream.log().first_id().text().as_bytes()),
-            },
-            _ => command.push(arg),
+    Effect::rewrite(journal_on, || {
+        let mut command = OwnedCommand::default();
+        for (at, arg) in args.iter().enumerate() {
+            match (trim, made_id) {
+                (_, Some((id_at, id))) if at == id_at => command.push(id.text().as_bytes()),
+                (Some((_, threshold)), _) if at + 1 == threshold => command.push(b"="),
+                (Some((trim, threshold)), _) if at == threshold => match trim.to {
+                    TrimTo::MaxLen(_) => command.push(stream.len().to_string().as_bytes()),
+                    // An empty stream has lost everything, whatever the ids.
+                    TrimTo::MinId(_) if stream.is_empty() => command.push(StreamId::MAX.text().as_bytes()),
+                    TrimTo::MinId(_) => command.push(stream.log().first_id().text().as_bytes()),
+                },
+                _ => command.push(arg),
+            }
         }
-    }
-    Some(command)
-}
-
-/// The effect of a command that may have to be journaled in other words.
-fn effect(journal_on: bool, exact: Option<OwnedCommand>) -> Effect {
-    match exact {
-        Some(command) => Effect::rewrite(journal_on, || command),
-        None => Effect::Verbatim,
-    }
+        command
+    })
 }
 
 pub(super) const XADD: Spec = Spec {
@@ -226,7 +222,8 @@ fn xadd(cx: &mut Cx) -> Outcome {
     if options.id == NewId::Exact(StreamId::MIN) {
         return Err(CommandError::text("ERR The ID specified in XADD must be greater than 0-0"));
     }
-    let fields: Vec<(&[u8], &[u8])> = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let fields: SmallVec<[(&[u8], &[u8]); 8]> =
+        pairs.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let key = cx.arg(1);
     let limits = BlockLimits {
         max_bytes: usize::try_from(cx.config.stream_node_max_bytes).unwrap_or(usize::MAX),
@@ -236,7 +233,7 @@ fn xadd(cx: &mut Cx) -> Outcome {
         cx.reply.null();
         return Ok(Effect::None);
     }
-    let now_ms = cx.now_ms.max(0) as u64;
+    let (now_ms, journal_on) = (cx.now_ms.max(0) as u64, cx.journal_on());
     let (stream, created) = cx.keys.write_or_create(key, Stream::new)?;
     let id = match stream.add(options.id, &fields, now_ms, limits) {
         Ok(id) => id,
@@ -249,14 +246,14 @@ fn xadd(cx: &mut Cx) -> Outcome {
     };
     let trimmed = options.trim.map_or(0, |(trim, _)| stream.trim(trim));
     let made = !matches!(options.id, NewId::Exact(_));
-    let exact = exact(cx.args, options.trim, stream, made.then_some((options.end, id)));
+    let effect = effect(journal_on, cx.args, options.trim, stream, made.then_some((options.end, id)));
     reply_id(cx.reply, id);
     cx.keys.changed(key, Class::STREAM, "xadd");
     if trimmed > 0 {
         cx.keys.notify(Class::STREAM, "xtrim", key);
     }
     cx.keys.ready(key);
-    Ok(effect(cx.journal_on(), exact))
+    Ok(effect)
 }
 
 pub(super) const XTRIM: Spec = Spec {
@@ -325,7 +322,7 @@ pub(super) const XTRIM: Spec = Spec {
 
 fn xtrim(cx: &mut Cx) -> Outcome {
     let options = options(cx, false)?;
-    let key = cx.arg(1);
+    let (key, journal_on) = (cx.arg(1), cx.journal_on());
     let (Some(stream), Some((trim, _))) = (cx.keys.write_as::<Stream>(key)?, options.trim) else {
         cx.reply.integer(0);
         return Ok(Effect::None);
@@ -335,10 +332,10 @@ fn xtrim(cx: &mut Cx) -> Outcome {
     if trimmed == 0 {
         return Ok(Effect::None);
     }
-    let exact = exact(cx.args, options.trim, stream, None);
+    let effect = effect(journal_on, cx.args, options.trim, stream, None);
     cx.keys.changed(key, Class::STREAM, "xtrim");
     cx.extra_changes += trimmed - 1;
-    Ok(effect(cx.journal_on(), exact))
+    Ok(effect)
 }
 
 pub(super) const XDEL: Spec = Spec {
