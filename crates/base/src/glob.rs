@@ -10,6 +10,10 @@ pub enum Case {
     Insensitive,
 }
 
+/// A pattern matches nothing through more separate stars than this: the reference's bound on its recursion, which
+/// users can see.
+const MAX_STARS: usize = 1000;
+
 /// True when all of `text` matches `pattern`. Every pattern means something: an unclosed class ends with the
 /// pattern, a backslash at the end stands for itself, `[]` matches nothing and `[^]` any byte. Nothing but the
 /// empty pattern matches the empty text, not even `*`: KEYS and SCAN know a lone star as "all" by themselves.
@@ -20,6 +24,7 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
     let (mut p, mut t) = (0, 0);
     // Behind the last star seen, and how much of the text that star has been given so far.
     let mut retry: Option<(usize, usize)> = None;
+    let mut stars = 0;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {
             while pattern.get(p) == Some(&b'*') {
@@ -27,6 +32,10 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
             }
             if p == pattern.len() {
                 return true;
+            }
+            stars += 1;
+            if stars > MAX_STARS {
+                return false;
             }
             retry = Some((p, t));
             continue;
@@ -122,6 +131,13 @@ pub fn is_literal(pattern: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn stars_are_bounded_as_in_the_reference() {
+        let text = vec![b'a'; 50_000];
+        assert!(super::matches(&b"*?".repeat(1000), &text, super::Case::Sensitive));
+        assert!(!super::matches(&b"*?".repeat(1001), &text, super::Case::Sensitive));
+    }
+
     use super::*;
     use proptest::prelude::*;
 

@@ -236,7 +236,8 @@ fn set_expiry(cx: &mut Cx, name: &'static str, unit_ms: i64, base_ms: i64) -> Ou
     if at_ms <= cx.now_ms && cx.keys.policy.delete_expired && !cx.keys.policy.see_expired {
         let lazy = cx.keys.policy.lazy_expire;
         cx.keys.delete_with(key, lazy);
-        cx.keys.changed(key, Class::GENERIC, "del");
+        cx.stats.expired_keys.add(1);
+        cx.keys.changed(key, Class::EXPIRED, "expired");
         let verb = if lazy { "UNLINK" } else { "DEL" };
         return Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new(verb).arg(key)));
     }

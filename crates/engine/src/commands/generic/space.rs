@@ -89,11 +89,15 @@ fn scan(cx: &mut Cx) -> Outcome {
             return Err(CommandError::Syntax);
         }
     }
-    let mut found: Vec<Vec<u8>> = Vec::new();
+    let (mut found, mut expired): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
     let show = |entry: &Entry| {
+        if !is_visible(cx, entry) {
+            expired.push(entry.key().to_vec());
+            return;
+        }
         let fits = kind.is_none_or(|kind| entry.kind() == kind)
             && pattern.is_none_or(|pattern| glob::matches(pattern, entry.key(), Case::Sensitive));
-        if fits && is_visible(cx, entry) {
+        if fits {
             found.push(entry.key().to_vec());
         }
     };
@@ -102,6 +106,13 @@ fn scan(cx: &mut Cx) -> Outcome {
     } else {
         cx.shared.keyspace.scan_step(cx.keys.db, cursor, count, show)
     };
+    if !expired.is_empty() {
+        // All shards: the removals must be journaled before any of their locks is given back.
+        cx.keys.space.relock_all();
+        for key in &expired {
+            cx.keys.exists(key);
+        }
+    }
     cx.reply.array(2);
     cx.reply.bulk_u64(next);
     cx.reply.array(found.len());
