@@ -9,7 +9,7 @@ use crate::registry::Command;
 use crate::spec::Flags;
 use crate::stats::{Stats, Totals};
 use parking_lot::Mutex;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// All of it.
@@ -18,6 +18,7 @@ pub struct Observe {
     pub commandlog: CommandLog,
     pub latency: LatencyMonitor,
     pub rates: Rates,
+    pub turns: Turns,
     /// The replication history's name, 40 hexadecimal digits, while this server has had no primary.
     pub replication_id: String,
 }
@@ -29,7 +30,42 @@ impl Observe {
             commandlog: CommandLog::default(),
             latency: LatencyMonitor::default(),
             rates: Rates::default(),
+            turns: Turns::default(),
             replication_id,
+        }
+    }
+}
+
+/// The longest and busiest turns of the workers' loops, and their crons' time. INFO's debug section shows them.
+#[derive(Debug, Default)]
+pub struct Turns {
+    pub longest_ns: AtomicU64,
+    pub most_commands: AtomicU64,
+    pub cron_ns: AtomicU64,
+}
+
+impl Turns {
+    /// A turn took so long and ran so many commands.
+    #[inline]
+    pub fn turn(&self, ns: u64, commands: u64) {
+        // Mostly neither is a record: two loads of a line that rarely changes.
+        if ns > self.longest_ns.load(Relaxed) {
+            self.longest_ns.fetch_max(ns, Relaxed);
+        }
+        if commands > self.most_commands.load(Relaxed) {
+            self.most_commands.fetch_max(commands, Relaxed);
+        }
+    }
+
+    /// A cron took so long.
+    pub fn cron(&self, ns: u64) {
+        self.cron_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset(&self) {
+        for figure in [&self.longest_ns, &self.most_commands, &self.cron_ns] {
+            figure.store(0, Relaxed);
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Worker {
     reply: Writer,
     last_tick: Instant,
     next_check: usize,
+    /// Commands run up to the last turn.
+    commands_before: u64,
 }
 
 impl std::fmt::Debug for Worker {
@@ -82,6 +84,7 @@ impl Worker {
             reply: Writer::new(Protocol::Resp2),
             last_tick: Instant::now(),
             next_check: 0,
+            commands_before: 0,
         }
     }
 
@@ -134,12 +137,18 @@ impl Worker {
         }
         self.read_mail();
         if self.last_tick.elapsed() >= period {
-            self.last_tick = Instant::now();
+            let begin = Instant::now();
+            self.last_tick = begin;
             self.tick();
+            self.shared.observe.turns.cron(begin.elapsed().as_nanos() as u64);
         }
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
-        stats.eventloop_ns.add(turn_start.elapsed().as_nanos() as u64);
+        let ns = turn_start.elapsed().as_nanos() as u64;
+        stats.eventloop_ns.add(ns);
+        let commands = stats.commands_processed.get();
+        self.shared.observe.turns.turn(ns, commands.saturating_sub(self.commands_before));
+        self.commands_before = commands;
         Ok(backlog)
     }
 

@@ -92,6 +92,7 @@ const RESETSTAT: Spec = Spec {
 fn resetstat(cx: &mut Cx) -> Outcome {
     cx.shared.stats.reset();
     cx.shared.observe.rates.reset();
+    cx.shared.observe.turns.reset();
     cx.reply.ok();
     Ok(Effect::None)
 }

@@ -317,11 +317,7 @@ fn command_list(cx: &mut Cx) -> Outcome {
     let mark = cx.reply.defer();
     let mut count = 0;
     for top in cx.shared.registry.top_level().collect::<Vec<_>>() {
-        // Without a filter subcommands are left out.
-        let subcommands = match filter {
-            Filter::None => Vec::new(),
-            _ => children(cx, top).collect(),
-        };
+        let subcommands: Vec<Command> = children(cx, top).collect();
         for command in std::iter::once(top).chain(subcommands).filter(|c| filter.passes(*c)) {
             cx.reply.bulk(command.full_name.as_bytes());
             count += 1;

@@ -4,6 +4,7 @@ use super::{Facts, Page};
 use crate::registry::Command;
 use crate::stats::{CommandTotals, latency_bucket_end_ns};
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) fn stats(facts: &Facts, page: &mut Page) {
     let (shared, t) = (facts.cx.shared, &facts.totals);
@@ -54,13 +55,25 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("eventloop_cycles", t.eventloop_cycles);
     page.field("eventloop_duration_sum", t.eventloop_ns / 1000);
     page.field("eventloop_duration_cmd_sum", t.eventloop_command_ns / 1000);
-    page.field("instantaneous_eventloop_cycles_per_sec", rates.cycles as u64);
+    page.field(
+        "instantaneous_eventloop_cycles_per_sec",
+        (rates.cycles / shared.workers.max(1) as f64) as u64,
+    );
     page.field("instantaneous_eventloop_duration_usec", rates.cycle_us as u64);
     page.field("acl_access_denied_auth", t.acl_denied_auth);
     page.field("acl_access_denied_cmd", t.acl_denied_cmd);
     page.field("acl_access_denied_key", t.acl_denied_key);
     page.field("acl_access_denied_channel", t.acl_denied_channel);
     page.zeros(&["acl_access_denied_tls_cert", "acl_access_denied_db"]);
+}
+
+pub(super) fn debug(facts: &Facts, page: &mut Page) {
+    let turns = &facts.cx.shared.observe.turns;
+    page.field("eventloop_duration_aof_sum", 0);
+    page.field("eventloop_duration_cron_sum", turns.cron_ns.load(Relaxed) / 1000);
+    page.field("eventloop_duration_max", turns.longest_ns.load(Relaxed) / 1000);
+    page.field("eventloop_cmd_per_cycle_max", turns.most_commands.load(Relaxed));
+    page.zeros(&["io_threaded_reads_pending", "io_threaded_writes_pending"]);
 }
 
 /// Commands that were called or refused, with their figures.

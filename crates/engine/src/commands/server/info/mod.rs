@@ -35,32 +35,38 @@ struct Section {
     title: &'static str,
     /// Shown without being asked for.
     by_default: bool,
+    /// Not even shown with `all`.
+    hidden: bool,
     write: fn(&Facts, &mut Page),
+}
+
+const fn shown(name: &'static str, title: &'static str, write: fn(&Facts, &mut Page)) -> Section {
+    Section { name, title, by_default: true, hidden: false, write }
+}
+
+const fn asked(name: &'static str, title: &'static str, write: fn(&Facts, &mut Page)) -> Section {
+    Section { by_default: false, ..shown(name, title, write) }
 }
 
 /// In the order of the reply.
 const SECTIONS: &[Section] = &[
-    Section { name: "server", title: "Server", by_default: true, write: process::server },
-    Section { name: "tls", title: "TLS", by_default: false, write: roles::tls },
-    Section { name: "clients", title: "Clients", by_default: true, write: process::clients },
-    Section { name: "memory", title: "Memory", by_default: true, write: usage::memory },
-    Section { name: "persistence", title: "Persistence", by_default: true, write: roles::persistence },
-    Section { name: "stats", title: "Stats", by_default: true, write: figures::stats },
-    Section { name: "replication", title: "Replication", by_default: true, write: roles::replication },
-    Section { name: "cpu", title: "CPU", by_default: true, write: usage::cpu },
-    Section { name: "modules", title: "Modules", by_default: true, write: roles::modules },
-    Section { name: "commandstats", title: "Commandstats", by_default: false, write: figures::commandstats },
-    Section { name: "errorstats", title: "Errorstats", by_default: true, write: figures::errorstats },
-    Section { name: "latencystats", title: "Latencystats", by_default: false, write: figures::latencystats },
-    Section { name: "cluster", title: "Cluster", by_default: true, write: roles::cluster },
-    Section { name: "cluster_info", title: "Cluster Info", by_default: false, write: roles::cluster_info },
-    Section {
-        name: "scriptingengines",
-        title: "Scripting Engines",
-        by_default: false,
-        write: roles::scripting_engines,
-    },
-    Section { name: "keyspace", title: "Keyspace", by_default: true, write: figures::keyspace },
+    shown("server", "Server", process::server),
+    asked("tls", "TLS", roles::tls),
+    shown("clients", "Clients", process::clients),
+    shown("memory", "Memory", usage::memory),
+    shown("persistence", "Persistence", roles::persistence),
+    shown("stats", "Stats", figures::stats),
+    shown("replication", "Replication", roles::replication),
+    shown("cpu", "CPU", usage::cpu),
+    shown("modules", "Modules", roles::modules),
+    asked("commandstats", "Commandstats", figures::commandstats),
+    shown("errorstats", "Errorstats", figures::errorstats),
+    asked("latencystats", "Latencystats", figures::latencystats),
+    shown("cluster", "Cluster", roles::cluster),
+    asked("cluster_info", "Cluster Info", roles::cluster_info),
+    asked("scriptingengines", "Scripting Engines", roles::scripting_engines),
+    shown("keyspace", "Keyspace", figures::keyspace),
+    Section { hidden: true, ..asked("debug", "Debug", figures::debug) },
 ];
 
 /// The text under way.
@@ -123,8 +129,7 @@ pub(crate) fn report(cx: &mut Cx, names: &[&[u8]]) -> String {
 fn is_wanted(section: &Section, names: &[&[u8]]) -> bool {
     let named = |name: &[u8]| {
         let is = |word: &str| name.eq_ignore_ascii_case(word.as_bytes());
-        is("all")
-            || is("everything")
+        (is("all") || is("everything")) && !section.hidden
             || is("default") && section.by_default
             || is(section.name)
             || is("module_list") && section.name == "modules"
