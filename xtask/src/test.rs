@@ -24,7 +24,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// The program and its names, in the profile that tests are built in.
 fn build() -> Outcome {
-    process::run(&mut cargo(&["build", "--quiet", "--workspace", "--all-targets"]))?;
+    process::run(&mut cargo(&["build", "--quiet", "--workspace", "--bins"]))?;
     process::run(&mut cargo(&[
         "build",
         "--quiet",

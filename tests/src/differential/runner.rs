@@ -85,7 +85,6 @@ enum Fault {
 }
 
 struct Pair {
-    resp3: bool,
     ours: Server,
     theirs: Server,
     our_clients: [Client; 2],
@@ -134,12 +133,8 @@ impl Pair {
     fn start(arguments: &[String]) -> Self {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let (ours, theirs) = (Server::start(&arguments), Server::reference(&[]));
-        let resp3 = !ours.client().call(&["HELLO", "3"]).is_error();
-        if !resp3 {
-            println!("our server knows no HELLO 3: everything in RESP2");
-        }
-        let (our_clients, their_clients) = (clients(&ours, resp3), clients(&theirs, resp3));
-        Self { resp3, ours, theirs, our_clients, their_clients }
+        let (our_clients, their_clients) = (clients(&ours), clients(&theirs));
+        Self { ours, theirs, our_clients, their_clients }
     }
 
     /// One round: an empty dataset, random commands, then the datasets compared.
@@ -175,11 +170,8 @@ impl Pair {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.their_clients[0].try_call(&["FLUSHALL"])?;
-        // A server that doesn't know it yet is emptied the hard way.
-        if self.our_clients[0].try_call(&["FLUSHALL"])?.is_error() {
-            self.ours.restart();
-            self.our_clients = clients(&self.ours, self.resp3);
+        for client in [&mut self.our_clients[0], &mut self.their_clients[0]] {
+            client.try_call(&["FLUSHALL"])?;
         }
         Ok(())
     }
@@ -190,8 +182,8 @@ impl Pair {
             println!("our server is gone ({fault}); its log:\n{}", self.ours.log_tail());
             self.ours.restart();
         }
-        self.our_clients = clients(&self.ours, self.resp3);
-        self.their_clients = clients(&self.theirs, self.resp3);
+        self.our_clients = clients(&self.ours);
+        self.their_clients = clients(&self.theirs);
         if let Err(fault) = self.flush() {
             panic!("FLUSHALL on a fresh connection: {fault}");
         }
@@ -391,13 +383,11 @@ impl Pair {
     }
 }
 
-/// A RESP2 and a RESP3 connection, or two of RESP2.
-fn clients(server: &Server, resp3: bool) -> [Client; 2] {
+/// A RESP2 and a RESP3 connection.
+fn clients(server: &Server) -> [Client; 2] {
     let (plain, mut modern) = (server.client(), server.client());
-    if resp3 {
-        let hello = modern.call(&["HELLO", "3"]);
-        assert!(!hello.is_error(), "HELLO 3: {hello:?}");
-    }
+    let hello = modern.call(&["HELLO", "3"]);
+    assert!(!hello.is_error(), "HELLO 3: {hello:?}");
     [plain, modern]
 }
 

@@ -217,7 +217,7 @@ fn key(kind: &str, rng: &mut Rng, mood: &Mood) -> Vec<u8> {
             let other = pick(rng, TYPES);
             format!("{other}:{}", rng.below(mood.keys)).into()
         }
-        2 => vec![b'k', 0, 0xff, b'\r', b'\n', b' ', (rng.below(2) as u8)],
+        2 => vec![b'k', 0xff, b'\r', b'\n', b' ', 1 + (rng.below(2) as u8)],
         3 if rng.below(8) == 0 => Vec::new(),
         _ => format!("{kind}:{}", rng.below(mood.keys)).into(),
     }
