@@ -240,16 +240,8 @@ fn graph(name: &str, series: &Series, now_s: i64) -> String {
             // Each row has three levels: `_`, `o`, `#`; every sample has at least the first.
             let levels = (GRAPH_ROWS * 3 - 1) as u64;
             let level = ((sample.latency_ms - low) * levels / span) as usize;
-            let here = (level + 1).saturating_sub(row * 3).min(3);
-            text.push(
-                [' ', '_', 'o', '#'][if here == 0 {
-                    0
-                } else if row * 3 + 3 <= level {
-                    3
-                } else {
-                    here
-                }],
-            );
+            let height = (level + 1).saturating_sub(row * 3).min(3);
+            text.push([' ', '_', 'o', '#'][height]);
         }
         text.push('\n');
     }
