@@ -1,4 +1,5 @@
 //! redis-rs against a server: `redis-rs-smoke redis://127.0.0.1:PORT/?protocol=resp3`.
+#![forbid(unsafe_code)]
 
 use redis::Commands as _;
 
