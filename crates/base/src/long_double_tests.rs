@@ -85,3 +85,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn seconds_as_milliseconds() {
+    for (text, ms) in [
+        ("0", 0),
+        ("0.1", 100),
+        ("0.0001", 1),
+        ("-0.0001", 0),
+        ("-1", -1000),
+        ("1.0005", 1001),
+        ("1e-400", 1),
+        ("0x1.8", 1500),
+        ("123456789.123", 123_456_789_123),
+        ("9223372036854775.807", i64::MAX),
+        ("9223372036854774", 9_223_372_036_854_774_000),
+        ("1e400", i64::MAX),
+        ("-1e400", i64::MIN),
+        ("inf", i64::MAX),
+    ] {
+        let value = LongDouble::parse(text.as_bytes()).and_then(|value| value.times_ceil(1000));
+        assert_eq!(value, Some(ms), "{text}");
+    }
+}

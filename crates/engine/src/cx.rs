@@ -9,6 +9,7 @@ use crate::session::{Origin, Session};
 use crate::shared::Shared;
 use crate::stats::WorkerStats;
 use kara_base::ids::DbIndex;
+use kara_base::long_double::LongDouble;
 use kara_resp::Writer;
 
 /// The context of one running command.
@@ -92,22 +93,17 @@ pub fn parse_float(text: &[u8]) -> Result<f64, CommandError> {
     kara_base::number::parse_f64(text).filter(|n| !n.is_nan()).ok_or(CommandError::NotFloat)
 }
 
-/// The timeout of a blocking command, given in seconds, in milliseconds; 0 waits for ever.
-pub fn parse_timeout_ms(text: &[u8]) -> Result<i64, CommandError> {
-    // The reference reads a wider float: what overflows ours is out of range there, not malformed.
-    let seconds = match kara_base::number::parse_f64(text) {
-        Some(seconds) => Some(seconds),
-        None => std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).filter(|s: &f64| s.is_infinite()),
-    };
-    let seconds = seconds
-        .filter(|n| !n.is_nan())
+/// The timeout of a blocking command, given in seconds, in milliseconds; 0 waits for ever. The moment at which it ends
+/// must fit the clock.
+pub fn parse_timeout_ms(text: &[u8], now_ms: i64) -> Result<i64, CommandError> {
+    let timeout_ms = LongDouble::parse(text)
+        .and_then(|seconds| seconds.times_ceil(1000))
         .ok_or(CommandError::text("ERR timeout is not a float or out of range"))?;
-    let timeout_ms = (seconds * 1000.0).ceil();
-    if timeout_ms > i64::MAX as f64 {
-        return Err(CommandError::text("ERR timeout is out of range"));
-    }
-    if timeout_ms < 0.0 {
+    if timeout_ms < 0 {
         return Err(CommandError::text("ERR timeout is negative"));
     }
-    Ok(timeout_ms as i64)
+    if timeout_ms.checked_add(now_ms).is_none() {
+        return Err(CommandError::text("ERR timeout is out of range"));
+    }
+    Ok(timeout_ms)
 }

@@ -410,8 +410,10 @@ impl Engine {
             return Ok(hashed);
         }
         if find_keys(command.spec, args, &mut self.found).is_err() {
-            // The handler says what is wrong with the arguments, in its own words; it needs no keys for that.
-            self.found.clear();
+            // The handler says what is wrong with the arguments, in its own words. Should it look at a key all the
+            // same, the lock is held.
+            space.relock_all();
+            return Ok(hashed);
         }
         hashed.extend(
             self.found.iter().filter_map(|k| args.get(k.position)).map(|key| self.hash_key(space, key)),

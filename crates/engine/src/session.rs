@@ -89,7 +89,7 @@ impl Session {
     /// Chooses a database.
     pub fn select(&mut self, db: DbIndex) {
         self.db = db;
-        self.info.db.store(db.0 as u32, Relaxed);
+        self.info.db.store(db.0, Relaxed);
     }
 
     /// Sets the protocol of the replies from the next one on.

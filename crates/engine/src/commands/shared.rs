@@ -1,4 +1,4 @@
-//! What the specs and handlers of sets and hashes share: common key specs, options of the element scans, elements in
+//! What the specs and handlers of the collections share: common key specs, options of the element scans, elements in
 //! replies.
 
 use super::prelude::*;
@@ -93,17 +93,26 @@ pub(super) fn removed(cx: &mut Cx, key: &[u8], class: Class, event: &'static str
     cx.extra_changes += (count as u64).saturating_sub(1);
 }
 
-/// Options of SSCAN and HSCAN.
+/// What belongs to an element that SSCAN, HSCAN or ZSCAN walks over.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum ScanExtra {
+    Nothing,
+    Value,
+    Score,
+}
+
+/// Options of SSCAN, HSCAN and ZSCAN.
 pub(super) struct ScanOptions<'a> {
     pattern: Option<&'a [u8]>,
     pub count: usize,
-    pub no_values: bool,
+    /// Values or scores are left out.
+    pub bare: bool,
 }
 
 impl<'a> ScanOptions<'a> {
-    /// Reads them; `values` says whether there are values to leave out.
-    pub fn parse(args: &[&'a [u8]], values: bool) -> Result<Self, CommandError> {
-        let mut options = ScanOptions { pattern: None, count: 10, no_values: false };
+    /// Reads them; `extra` says what there is to leave out.
+    pub fn parse(args: &[&'a [u8]], extra: ScanExtra) -> Result<Self, CommandError> {
+        let mut options = ScanOptions { pattern: None, count: 10, bare: false };
         let mut args = args.iter();
         while let Some(word) = args.next() {
             if word.eq_ignore_ascii_case(b"match") {
@@ -113,12 +122,15 @@ impl<'a> ScanOptions<'a> {
                 let count = parse_int(args.next().ok_or(CommandError::Syntax)?)?;
                 options.count = usize::try_from(count).ok().filter(|n| *n > 0).ok_or(CommandError::Syntax)?;
             } else if word.eq_ignore_ascii_case(b"novalues") {
-                if !values {
+                if extra != ScanExtra::Value {
                     return Err(CommandError::text("ERR NOVALUES option can only be used in HSCAN"));
                 }
-                options.no_values = true;
+                options.bare = true;
             } else if word.eq_ignore_ascii_case(b"noscores") {
-                return Err(CommandError::text("ERR NOSCORES option can only be used in ZSCAN"));
+                if extra != ScanExtra::Score {
+                    return Err(CommandError::text("ERR NOSCORES option can only be used in ZSCAN"));
+                }
+                options.bare = true;
             } else {
                 return Err(CommandError::Syntax);
             }

@@ -3,7 +3,7 @@
 //! BY and GET patterns read keys that no key spec can name, so these commands hold every shard's lock.
 
 use super::prelude::*;
-use super::zset::KEY;
+use super::shared::{KEY, as_i64, delete};
 use kara_keyspace::value::hash::Hash;
 use kara_keyspace::value::list::List;
 use kara_keyspace::value::set::Set;
@@ -235,13 +235,9 @@ fn store(cx: &mut Cx, destination: &[u8], query: &Query<'_>, sorted: &[Vec<u8>])
     }
     list.settle(&limits);
     let len = list.len();
-    cx.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    cx.reply.integer(as_i64(len));
     if len == 0 {
-        let deleted = cx.keys.delete(destination);
-        if deleted {
-            cx.keys.changed(destination, Class::GENERIC, "del");
-        }
-        return Effect::verbatim_if(deleted);
+        return delete(cx, destination);
     }
     cx.keys.set_value(destination, list.into_value());
     cx.keys.changed(destination, Class::LIST, "sortstore");

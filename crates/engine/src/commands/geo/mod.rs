@@ -5,7 +5,7 @@ mod radius;
 mod search;
 
 use super::prelude::*;
-use super::zset::{KEY, ONE_READ};
+use super::shared::{KEY, ONE_READ};
 use kara_encoding::geohash::{self, Point};
 use kara_keyspace::value::zset::{AddFlags, ZSet};
 use kara_resp::Writer;

@@ -1,7 +1,7 @@
 //! GEORADIUS and its relatives: searches in a circle, under the older names. The search itself is in `search`.
 
 use super::super::prelude::*;
-use super::super::zset::{KEY, ONE_READ};
+use super::super::shared::{KEY, ONE_READ};
 use super::search::{COUNT, Form, ORDER, WITHCOORD, WITHDIST, WITHHASH, search};
 use super::{LATITUDE, LONGITUDE, UNIT, word};
 

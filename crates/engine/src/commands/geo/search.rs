@@ -1,7 +1,8 @@
 //! Searching positions by area: the way through the arguments and the cells, GEOSEARCH and its storing form.
 
 use super::super::prelude::*;
-use super::super::zset::{KEY, ONE_READ, config, delete, store};
+use super::super::shared::{KEY, ONE_READ, delete};
+use super::super::zset::{config, store};
 use super::{
     LATITUDE, LONGITUDE, UNIT, parse_point, parse_unit_m, position, reply_distance, reply_point, word,
 };

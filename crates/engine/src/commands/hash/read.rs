@@ -2,7 +2,7 @@
 
 use super::super::prelude::*;
 use super::super::shared::{
-    COUNT_OUT_OF_RANGE, KEY, ONE_LOOK, ONE_READ, OUT_OF_RANGE, ScanOptions, as_i64, parse_cursor,
+    COUNT_OUT_OF_RANGE, KEY, ONE_LOOK, ONE_READ, OUT_OF_RANGE, ScanExtra, ScanOptions, as_i64, parse_cursor,
     repeated_picks, reply_element, reply_scan,
 };
 use super::field_now_ms;
@@ -245,14 +245,14 @@ fn hscan(cx: &mut Cx) -> Outcome {
         reply_scan(cx.reply, |_| (0, 0));
         return Ok(Effect::None);
     };
-    let options = ScanOptions::parse(cx.args.get(3..).unwrap_or_default(), true)?;
+    let options = ScanOptions::parse(cx.args.get(3..).unwrap_or_default(), ScanExtra::Value)?;
     reply_scan(cx.reply, |elements| {
         let mut found = 0;
         let next = hash.scan(cursor, options.count, now, |pair| {
             if options.wants(pair.field) {
                 reply_element(elements, pair.field);
                 found += 1;
-                if !options.no_values {
+                if !options.bare {
                     reply_element(elements, pair.value);
                     found += 1;
                 }

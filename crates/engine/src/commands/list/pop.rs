@@ -238,7 +238,7 @@ pub(super) const BLMPOP: Spec = Spec {
 
 fn blmpop(cx: &mut Cx) -> Outcome {
     let multiple = Multiple::parse(cx.args.get(2..).unwrap_or_default())?;
-    parse_timeout_ms(cx.arg(1))?;
+    parse_timeout_ms(cx.arg(1), cx.now_ms)?;
     let effect = pop_multiple(cx, &multiple)?;
     or_null_array(cx, effect)
 }
@@ -299,7 +299,7 @@ fn brpop(cx: &mut Cx) -> Outcome {
 
 fn blocking_pop(cx: &mut Cx, end: End) -> Outcome {
     let [_, keys @ .., timeout] = cx.args else { return Err(cx.arity_error()) };
-    parse_timeout_ms(timeout)?;
+    parse_timeout_ms(timeout, cx.now_ms)?;
     let effect = match first_list(cx, keys)? {
         None => None,
         Some(key) => {

@@ -117,7 +117,7 @@ pub(super) const BLMOVE: Spec = Spec {
 
 fn blmove(cx: &mut Cx) -> Outcome {
     let (from, to) = (parse_end(cx.args[3])?, parse_end(cx.args[4])?);
-    parse_timeout_ms(cx.args[5])?;
+    parse_timeout_ms(cx.args[5], cx.now_ms)?;
     if !transfer(cx, from, to)? {
         return Ok(Effect::None);
     }
@@ -159,7 +159,7 @@ pub(super) const BRPOPLPUSH: Spec = Spec {
 };
 
 fn brpoplpush(cx: &mut Cx) -> Outcome {
-    parse_timeout_ms(cx.args[3])?;
+    parse_timeout_ms(cx.args[3], cx.now_ms)?;
     if !transfer(cx, End::Back, End::Front)? {
         return Ok(Effect::None);
     }

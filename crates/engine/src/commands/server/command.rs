@@ -361,8 +361,11 @@ fn command_getkeysandflags(cx: &mut Cx) -> Outcome {
     Ok(Effect::None)
 }
 
+/// A command's words, and which of them are keys.
+type WordsAndKeys<'a> = (&'a [&'a [u8]], Vec<(usize, KeyFlags)>);
+
 /// The command line behind the subcommand, and where its keys stand in it.
-fn keys_of<'a>(cx: &Cx<'a, '_>) -> Result<(&'a [&'a [u8]], Vec<(usize, KeyFlags)>), CommandError> {
+fn keys_of<'a>(cx: &Cx<'a, '_>) -> Result<WordsAndKeys<'a>, CommandError> {
     let line = cx.args.get(2..).unwrap_or_default();
     let Lookup::Found(command) = cx.shared.registry.lookup(line) else {
         return Err(CommandError::text("ERR Invalid command specified"));

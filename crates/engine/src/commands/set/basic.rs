@@ -2,7 +2,7 @@
 
 use super::super::prelude::*;
 use super::super::shared::{
-    KEY, ONE_INSERT, ONE_LOOK, ONE_READ, ONE_REMOVE, ScanOptions, as_i64, parse_cursor, removed,
+    KEY, ONE_INSERT, ONE_LOOK, ONE_READ, ONE_REMOVE, ScanExtra, ScanOptions, as_i64, parse_cursor, removed,
     reply_element, reply_scan,
 };
 use super::config;
@@ -232,7 +232,7 @@ fn sscan(cx: &mut Cx) -> Outcome {
         reply_scan(cx.reply, |_| (0, 0));
         return Ok(Effect::None);
     };
-    let options = ScanOptions::parse(cx.args.get(3..).unwrap_or_default(), false)?;
+    let options = ScanOptions::parse(cx.args.get(3..).unwrap_or_default(), ScanExtra::Nothing)?;
     reply_scan(cx.reply, |elements| {
         let mut found = 0;
         let next = set.scan(cursor, options.count, |member| {

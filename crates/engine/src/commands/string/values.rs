@@ -617,7 +617,7 @@ pub(super) const MSET: Spec = Spec {
 };
 
 fn mset(cx: &mut Cx) -> Outcome {
-    if cx.args.len() % 2 == 0 {
+    if cx.args.len().is_multiple_of(2) {
         return Err(cx.arity_error());
     }
     set_pairs(cx, &cx.args[1..], ExpiryUpdate::Clear);
@@ -655,7 +655,7 @@ pub(super) const MSETNX: Spec = Spec {
 };
 
 fn msetnx(cx: &mut Cx) -> Outcome {
-    if cx.args.len() % 2 == 0 {
+    if cx.args.len().is_multiple_of(2) {
         return Err(cx.arity_error());
     }
     let words = &cx.args[1..];

@@ -1,7 +1,8 @@
 //! Adding members and changing scores.
 
 use super::super::prelude::*;
-use super::{KEY, NAN_SCORE, config};
+use super::super::shared::KEY;
+use super::{NAN_SCORE, config};
 use kara_keyspace::value::zset::{AddFlags, Added, ZSet};
 use smallvec::SmallVec;
 

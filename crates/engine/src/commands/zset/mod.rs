@@ -8,7 +8,7 @@ mod read;
 mod remove;
 
 use super::prelude::*;
-use kara_encoding::listpack::Element;
+use super::shared::{as_i64, as_len, delete, reply_element};
 use kara_keyspace::Collection;
 use kara_keyspace::value::zset::{Iter, ZSet, ZSetConfig};
 use kara_resp::Writer;
@@ -54,24 +54,6 @@ pub const COMMANDS: &[Spec] = &[
     algebra::ZUNIONSTORE,
 ];
 
-/// The first argument is a key that is read.
-pub(super) const ONE_READ: &[KeySpec] = &[KeySpec {
-    notes: "",
-    flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-    begin: Begin::Index(1),
-    find: Find::Range { last: 0, step: 1, limit: 0 },
-}];
-
-/// The first argument is a key from which members are removed.
-const ONE_REMOVE: &[KeySpec] = &[KeySpec {
-    notes: "",
-    flags: KeyFlags::RW.union(KeyFlags::DELETE),
-    begin: Begin::Index(1),
-    find: Find::Range { last: 0, step: 1, limit: 0 },
-}];
-
-pub(super) const KEY: Arg = Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW };
-
 const WITHSCORES: Arg = Arg {
     name: "withscores",
     kind: ArgKind::PureToken,
@@ -87,16 +69,9 @@ const NAN_SCORE: CommandError = CommandError::text("ERR resulting score is not a
 /// The thresholds as they are set now.
 pub(super) fn config(cx: &Cx) -> ZSetConfig {
     ZSetConfig {
-        max_listpack_entries: usize::try_from(cx.config.zset_max_listpack_entries).unwrap_or(usize::MAX),
-        max_listpack_value: usize::try_from(cx.config.zset_max_listpack_value).unwrap_or(usize::MAX),
+        max_listpack_entries: as_len(cx.config.zset_max_listpack_entries),
+        max_listpack_value: as_len(cx.config.zset_max_listpack_value),
         seed: cx.keys.space.keyspace().seed(),
-    }
-}
-
-fn reply_element(reply: &mut Writer, element: Element<'_>) {
-    match element {
-        Element::Int(value) => reply.bulk_i64(value),
-        Element::Str(bytes) => reply.bulk(bytes),
     }
 }
 
@@ -119,30 +94,11 @@ fn reply_items(reply: &mut Writer, items: Iter<'_>, with_scores: bool) {
 /// the number of members.
 pub(super) fn store(cx: &mut Cx, key: &[u8], result: ZSet, event: &'static str) -> Effect {
     let len = result.len();
-    cx.reply.integer(i64::try_from(len).unwrap_or(i64::MAX));
+    cx.reply.integer(as_i64(len));
     if len > 0 {
         cx.keys.set_value(key, result.into_value());
         cx.keys.changed(key, Class::ZSET, event);
         return Effect::Verbatim;
     }
     delete(cx, key)
-}
-
-/// Deletes a key where it is there, and tells.
-pub(super) fn delete(cx: &mut Cx, key: &[u8]) -> Effect {
-    let deleted = cx.keys.delete(key);
-    if deleted {
-        cx.keys.changed(key, Class::GENERIC, "del");
-    }
-    Effect::verbatim_if(deleted)
-}
-
-/// Tells of members that were removed, and deletes the key if none is left.
-fn removed(cx: &mut Cx, key: &[u8], event: &'static str, empty: bool, count: usize) {
-    cx.keys.changed(key, Class::ZSET, event);
-    if empty {
-        cx.keys.delete(key);
-        cx.keys.notify(Class::GENERIC, "del", key);
-    }
-    cx.extra_changes += (count as u64).saturating_sub(1);
 }

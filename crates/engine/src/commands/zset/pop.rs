@@ -1,7 +1,7 @@
 //! Taking members from either end.
 
 use super::super::prelude::*;
-use super::{KEY, removed};
+use super::super::shared::{KEY, removed, reply_element};
 use crate::cx::parse_timeout_ms;
 use kara_keyspace::Kind;
 use kara_keyspace::value::zset::ZSet;
@@ -69,12 +69,12 @@ fn pop(cx: &mut Cx, key: &[u8], end: End, count: usize, form: Form) -> Result<us
         if matches!(form, Form::Pairs | Form::KeyPairs) {
             reply.array(2);
         }
-        super::reply_element(reply, member);
+        reply_element(reply, member);
         reply.double(score);
     }
     set.remove_ranks(ranks, |_, _| ());
     let empty = set.is_empty();
-    removed(cx, key, end.event(), empty, n);
+    removed(cx, key, Class::ZSET, end.event(), empty, n);
     Ok(n)
 }
 
@@ -286,7 +286,7 @@ pub(super) const BZMPOP: Spec = Spec {
 
 fn bzmpop(cx: &mut Cx) -> Outcome {
     let multiple = Multiple::parse(cx.args.get(2..).unwrap_or_default())?;
-    parse_timeout_ms(cx.arg(1))?;
+    parse_timeout_ms(cx.arg(1), cx.now_ms)?;
     match pop_multiple(cx, &multiple)? {
         Some(effect) => Ok(effect),
         None => {
@@ -352,7 +352,7 @@ fn bzpopmax(cx: &mut Cx) -> Outcome {
 
 fn blocking_pop(cx: &mut Cx, end: End) -> Outcome {
     let [_, keys @ .., timeout] = cx.args else { return Err(cx.arity_error()) };
-    parse_timeout_ms(timeout)?;
+    parse_timeout_ms(timeout, cx.now_ms)?;
     let Some(key) = first_set(cx, keys)? else {
         cx.reply.null_array();
         return Ok(Effect::None);

@@ -1,7 +1,8 @@
 //! Ranges by rank, score and name: one way of reading the arguments for all their commands.
 
 use super::super::prelude::*;
-use super::{KEY, NOT_LEX_RANGE, NOT_SCORE_RANGE, ONE_READ, WITHSCORES, config, reply_items, store};
+use super::super::shared::{KEY, ONE_READ};
+use super::{NOT_LEX_RANGE, NOT_SCORE_RANGE, WITHSCORES, config, reply_items, store};
 use kara_keyspace::value::zset::{LexBound, LexRange, ScoreRange, ZSet};
 use std::ops::Range;
 

@@ -1,15 +1,16 @@
 //! Scores, ranks, counts, random members and the scan.
 
 use super::super::prelude::*;
+use super::super::shared::{
+    COUNT_OUT_OF_RANGE, KEY, ONE_READ, OUT_OF_RANGE, ScanExtra, ScanOptions, as_i64, parse_cursor,
+    repeated_picks, reply_element, reply_scan,
+};
 use super::range::{parse_lex_range, parse_score_range};
-use super::{KEY, ONE_READ, WITHSCORES, reply_element, reply_items};
-use kara_base::glob;
+use super::{WITHSCORES, reply_items};
 use kara_encoding::listpack::Element;
 use kara_keyspace::value::zset::ZSet;
+use kara_resp::Writer;
 use std::collections::HashSet;
-
-/// A reply of more bytes than this is refused: a negative count asks for as many members as it says.
-const REPLY_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) const ZCARD: Spec = Spec {
     name: "zcard",
@@ -33,7 +34,7 @@ pub(super) const ZCARD: Spec = Spec {
 
 fn zcard(cx: &mut Cx) -> Outcome {
     let len = cx.keys.read_as::<ZSet>(cx.arg(1))?.map_or(0, ZSet::len);
-    cx.reply.integer(len as i64);
+    cx.reply.integer(as_i64(len));
     Ok(Effect::None)
 }
 
@@ -59,7 +60,7 @@ pub(super) const ZCOUNT: Spec = Spec {
 fn zcount(cx: &mut Cx) -> Outcome {
     let range = parse_score_range(cx.arg(2), cx.arg(3))?;
     let count = cx.keys.read_as::<ZSet>(cx.arg(1))?.map_or(0, |set| set.ranks_by_score(&range).len());
-    cx.reply.integer(count as i64);
+    cx.reply.integer(as_i64(count));
     Ok(Effect::None)
 }
 
@@ -85,7 +86,7 @@ pub(super) const ZLEXCOUNT: Spec = Spec {
 fn zlexcount(cx: &mut Cx) -> Outcome {
     let range = parse_lex_range(cx.arg(2), cx.arg(3))?;
     let count = cx.keys.read_as::<ZSet>(cx.arg(1))?.map_or(0, |set| set.ranks_by_lex(&range).len());
-    cx.reply.integer(count as i64);
+    cx.reply.integer(as_i64(count));
     Ok(Effect::None)
 }
 
@@ -214,10 +215,10 @@ fn rank(cx: &mut Cx, reverse: bool) -> Outcome {
     match found {
         Some((rank, score)) if with_score => {
             cx.reply.array(2);
-            cx.reply.integer(rank as i64);
+            cx.reply.integer(as_i64(rank));
             cx.reply.double(score);
         }
-        Some((rank, _)) => cx.reply.integer(rank as i64),
+        Some((rank, _)) => cx.reply.integer(as_i64(rank)),
         None if with_score => cx.reply.null_array(),
         None => cx.reply.null(),
     }
@@ -262,9 +263,7 @@ fn zrandmember(cx: &mut Cx) -> Outcome {
     }
     let count = cx.int(2)?;
     if count == i64::MIN {
-        return Err(CommandError::text(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
+        return Err(COUNT_OUT_OF_RANGE);
     }
     let with_scores = cx.args.len() > 3;
     if cx.args.len() > 4 || with_scores && !cx.is_word(3, "withscores") {
@@ -285,10 +284,8 @@ fn zrandmember(cx: &mut Cx) -> Outcome {
     done.map(|()| Effect::None)
 }
 
-const OUT_OF_RANGE: CommandError = CommandError::text("ERR value is out of range");
-
 fn random_members(
-    reply: &mut kara_resp::Writer,
+    reply: &mut Writer,
     set: &ZSet,
     count: i64,
     with_scores: bool,
@@ -297,7 +294,7 @@ fn random_members(
     let len = set.len();
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     let pairs = with_scores && reply.is_resp3();
-    let item = |reply: &mut kara_resp::Writer, (member, score): (Element<'_>, f64)| {
+    let item = |reply: &mut Writer, (member, score): (Element<'_>, f64)| {
         if pairs {
             reply.array(2);
         }
@@ -314,10 +311,7 @@ fn random_members(
     let small: Vec<_> = if set.as_listpack().is_some() { set.iter().collect() } else { Vec::new() };
     let get = |rank: usize| small.get(rank).copied().or_else(|| set.get(rank));
     if count < 0 {
-        let one = set.get(0).map_or(0, |(member, _)| member.len() as u64) + 16;
-        if count.unsigned_abs().saturating_mul(one) > REPLY_BYTES_MAX {
-            return Err(OUT_OF_RANGE);
-        }
+        repeated_picks(count, set.get(0).map_or(0, |(member, _)| member.len()))?;
     }
     reply.array(if with_scores && !pairs { wanted.saturating_mul(2) } else { wanted });
     if count < 0 {
@@ -382,74 +376,34 @@ fn zscan(cx: &mut Cx) -> Outcome {
         cx.reply.array(0);
         return Ok(Effect::None);
     };
-    let options = ScanOptions::parse(cx.args.get(3..).unwrap_or_default())?;
-    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut keep = |member: &[u8], score: &dyn Fn() -> Vec<u8>| {
-        if options.pattern.is_none_or(|pattern| glob::matches(pattern, member, glob::Case::Sensitive)) {
-            found.push((member.to_vec(), if options.no_scores { Vec::new() } else { score() }));
-        }
-    };
-    let next = if let Some(list) = set.as_listpack() {
-        // What the listpack holds is shown as it is; scores of the large form get the reference's other format.
-        let mut buffer = itoa::Buffer::new();
-        let mut elements = list.iter();
-        while let (Some(member), Some(score)) = (elements.next(), elements.next()) {
-            keep(member.as_bytes(&mut buffer), &|| score.to_bytes());
-        }
-        0
-    } else {
-        set.scan(cursor, options.count, |member, score| keep(member, &|| format_general(score).into_bytes()))
-    };
-    cx.reply.array(2);
-    cx.reply.bulk_u64(next);
-    cx.reply.array(if options.no_scores { found.len() } else { found.len() * 2 });
-    for (member, score) in &found {
-        cx.reply.bulk(member);
-        if !options.no_scores {
-            cx.reply.bulk(score);
-        }
-    }
-    Ok(Effect::None)
-}
-
-struct ScanOptions<'a> {
-    pattern: Option<&'a [u8]>,
-    count: usize,
-    no_scores: bool,
-}
-
-impl<'a> ScanOptions<'a> {
-    fn parse(args: &[&'a [u8]]) -> Result<Self, CommandError> {
-        let mut options = ScanOptions { pattern: None, count: 10, no_scores: false };
-        let mut args = args.iter();
-        while let Some(word) = args.next() {
-            if word.eq_ignore_ascii_case(b"match") {
-                let pattern = args.next().ok_or(CommandError::Syntax)?;
-                options.pattern = (*pattern != b"*").then_some(*pattern);
-            } else if word.eq_ignore_ascii_case(b"count") {
-                let count = parse_int(args.next().ok_or(CommandError::Syntax)?)?;
-                options.count = usize::try_from(count).ok().filter(|n| *n > 0).ok_or(CommandError::Syntax)?;
-            } else if word.eq_ignore_ascii_case(b"noscores") {
-                options.no_scores = true;
-            } else if word.eq_ignore_ascii_case(b"novalues") {
-                return Err(CommandError::text("ERR NOVALUES option can only be used in HSCAN"));
-            } else {
-                return Err(CommandError::Syntax);
+    let options = ScanOptions::parse(cx.args.get(3..).unwrap_or_default(), ScanExtra::Score)?;
+    reply_scan(cx.reply, |reply| {
+        let mut count = 0;
+        let mut keep = |member: Element<'_>, score: &dyn Fn(&mut Writer)| {
+            if options.wants(member) {
+                reply_element(reply, member);
+                count += 1;
+                if !options.bare {
+                    score(reply);
+                    count += 1;
+                }
             }
-        }
-        Ok(options)
-    }
-}
-
-/// A cursor: a decimal number below 2^64; blanks and a plus sign in front are let through.
-fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
-    let text = text.trim_ascii_start();
-    let digits = text.strip_prefix(b"+").unwrap_or(text);
-    std::str::from_utf8(digits)
-        .ok()
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|digits| digits.parse().ok())
-        .ok_or(CommandError::text("ERR invalid cursor"))
+        };
+        let next = if let Some(list) = set.as_listpack() {
+            // What the listpack holds is shown as it is; scores of the large form get the reference's other format.
+            let mut elements = list.iter();
+            while let (Some(member), Some(score)) = (elements.next(), elements.next()) {
+                keep(member, &|reply| reply_element(reply, score));
+            }
+            0
+        } else {
+            set.scan(cursor, options.count, |member, score| {
+                keep(Element::Str(member), &|reply| reply.bulk(format_general(score).as_bytes()));
+            })
+        };
+        (next, count)
+    });
+    Ok(Effect::None)
 }
 
 /// A score as C's `%.17g` prints it: what ZSCAN shows of large sets.
@@ -483,7 +437,7 @@ mod tests {
         for (score, text) in [
             (0.1, "0.10000000000000001"),
             (1e22, "1e+22"),
-            (123456789.123456789, "123456789.12345679"),
+            (123456789.12345679, "123456789.12345679"),
             (-0.0, "-0"),
             (1e-5, "1.0000000000000001e-05"),
             (1e16, "10000000000000000"),
@@ -492,15 +446,6 @@ mod tests {
             (3.0, "3"),
         ] {
             assert_eq!(format_general(score), text);
-        }
-    }
-
-    #[test]
-    fn cursors() {
-        assert_eq!(parse_cursor(b" 7"), Ok(7));
-        assert_eq!(parse_cursor(b"18446744073709551615"), Ok(u64::MAX));
-        for bad in [&b"-1"[..], b"", b"x", b"18446744073709551616", b"1 "] {
-            assert!(parse_cursor(bad).is_err());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Removing members by name and by range.
 
 use super::super::prelude::*;
+use super::super::shared::{KEY, ONE_REMOVE, as_i64, removed};
 use super::range::{parse_lex_range, parse_score_range, rank_range};
-use super::{KEY, ONE_REMOVE, removed};
 use kara_keyspace::value::zset::ZSet;
 use std::ops::Range;
 
@@ -32,9 +32,9 @@ fn zrem(cx: &mut Cx) -> Outcome {
         empty = set.is_empty();
     }
     if count > 0 {
-        removed(cx, key, "zrem", empty, count);
+        removed(cx, key, Class::ZSET, "zrem", empty, count);
     }
-    cx.reply.integer(count as i64);
+    cx.reply.integer(as_i64(count));
     Ok(Effect::verbatim_if(count > 0))
 }
 
@@ -120,8 +120,8 @@ fn remove_range(cx: &mut Cx, event: &'static str, ranks: impl FnOnce(&ZSet) -> R
         empty = set.is_empty();
     }
     if count > 0 {
-        removed(cx, key, event, empty, count);
+        removed(cx, key, Class::ZSET, event, empty, count);
     }
-    cx.reply.integer(count as i64);
+    cx.reply.integer(as_i64(count));
     Ok(Effect::verbatim_if(count > 0))
 }
