@@ -158,7 +158,7 @@ mod tests {
         assert_eq!((kept.len(), kept[31].as_slice()), (32, &b"... (2 more arguments)"[..]));
         let long = [b'A'; 129];
         let kept = kept_args("set", &[b"set", &long], |_| false);
-        assert!(kept[1].ends_with(b"A... (1 more bytes)") && kept[1].len() == 147);
+        assert!(kept[1].ends_with(b"A... (1 more bytes)") && kept[1].len() == 146);
         let kept = kept_args("config|set", &[b"config", b"set", b"requirepass", b"x", b"hz", b"1"], |name| {
             name == b"requirepass"
         });

@@ -211,7 +211,6 @@ impl ExpiryCondition {
 
 fn set_expiry(cx: &mut Cx, name: &'static str, unit_ms: i64, base_ms: i64) -> Outcome {
     let key = cx.arg(1);
-    let amount = cx.int(2)?;
     let mut condition = ExpiryCondition::default();
     for word in &cx.args[3..] {
         if !condition.read(word) {
@@ -220,7 +219,8 @@ fn set_expiry(cx: &mut Cx, name: &'static str, unit_ms: i64, base_ms: i64) -> Ou
         }
     }
     condition.check()?;
-    let at_ms = amount
+    let at_ms = cx
+        .int(2)?
         .checked_mul(unit_ms)
         .and_then(|ms| ms.checked_add(base_ms))
         .ok_or(CommandError::InvalidExpire(name.into()))?;
