@@ -5,10 +5,11 @@ use super::super::shared::{KEY, ONE_COUNT, ONE_READ, ONE_UPDATE, reply_element};
 use super::fields::{
     Expiry, FIELDS, FIELDS_UNLINKED, Options, Time, after_options, directly, journal_command, journal_removal,
 };
-use super::{config, delete_if_empty, field_now_ms, fields_expired, note_volatile};
+use super::{config, delete_if_empty, expires_at_once, field_now_ms, fields_expired, note_volatile};
 use kara_keyspace::Kind;
 use kara_keyspace::value::hash::Hash;
 use smallvec::SmallVec;
+use std::collections::HashSet;
 
 /// What the replies say of a field.
 const NO_FIELD: i64 = -2;
@@ -102,7 +103,7 @@ impl<'a> Change<'a> {
         conditions: Conditions,
     ) -> Result<Self, CommandError> {
         let (config, now) = (config(cx), field_now_ms(cx));
-        let past = at <= cx.now_ms && !cx.keys.policy.see_expired;
+        let past = expires_at_once(cx, at);
         let mut done = Change::new(Some(at));
         let Some(hash) = cx.keys.write_as::<Hash>(cx.arg(1))? else { return Ok(done) };
         for field in fields {
@@ -384,10 +385,14 @@ fn hgetex(cx: &mut Cx) -> Outcome {
         Expiry::At(time) => Some(time.to_ms(cx)?),
         _ => None,
     };
+    let past = at.is_some_and(|at| expires_at_once(cx, at));
     let hash = if there { cx.keys.read_as::<Hash>(key)? } else { None };
+    let mut seen = HashSet::new();
     cx.reply.array(fields.len());
     for field in fields {
-        match hash.and_then(|hash| hash.get(field, now)) {
+        // A field that its first mention removes is gone at the second.
+        let gone = past && !seen.insert(*field);
+        match hash.and_then(|hash| hash.get(field, now)).filter(|_| !gone) {
             Some(pair) => reply_element(cx.reply, pair.value),
             None => cx.reply.null(),
         }

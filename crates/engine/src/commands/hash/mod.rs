@@ -59,6 +59,11 @@ fn field_now_ms(cx: &Cx) -> i64 {
     if cx.keys.policy.see_expired { i64::MIN } else { cx.now_ms }
 }
 
+/// Whether a field that is given this expiry is removed instead. What comes from elsewhere is taken as it is.
+fn expires_at_once(cx: &Cx, at_ms: i64) -> bool {
+    at_ms <= cx.now_ms && !cx.keys.policy.see_expired
+}
+
 /// Tells of fields that ceased to exist because their time was over.
 fn fields_expired(cx: &mut Cx, key: &[u8], count: usize) {
     if count > 0 {

@@ -5,7 +5,7 @@ use super::super::shared::{
     KEY, ONE_INSERT, ONE_REMOVE, ONE_TAKE, ONE_UPDATE, as_i64, removed, reply_element,
 };
 use super::fields::{Expiry, FIELDS, Options, after_options, directly, journal_command, journal_removal};
-use super::{config, delete_if_empty, field_now_ms, fields_expired, note_volatile};
+use super::{config, delete_if_empty, expires_at_once, field_now_ms, fields_expired, note_volatile};
 use kara_keyspace::Kind;
 use kara_keyspace::value::hash::{Hash, SetExpiry};
 use smallvec::SmallVec;
@@ -319,8 +319,7 @@ fn hsetex(cx: &mut Cx) -> Outcome {
     }
     cx.reply.integer(1);
     match expiry {
-        // On a primary such fields are gone at once; what comes from elsewhere is taken as it is.
-        SetExpiry::At(at) if at <= cx.now_ms && !cx.keys.policy.see_expired => set_in_the_past(cx, words),
+        SetExpiry::At(at) if expires_at_once(cx, at) => set_in_the_past(cx, words),
         _ => set_with_expiry(cx, words, expiry),
     }
 }
