@@ -11,7 +11,6 @@ const KNOWN: &[&str] = &[
     // Errors that quote bytes that aren't UTF-8.
     "\\xef\\xbf\\xbd",
     "BITPOS: integer instead of integer",
-    "HGETEX: array instead of array",
     "LSET: -ERR index out of range instead of +OK",
 ];
 
