@@ -11,3 +11,5 @@ mod docs;
 mod gaps;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod shutdown;

@@ -121,7 +121,14 @@ impl Host for ServerHost {
         self.send(worker, Mail::Engine(message));
     }
 
-    fn shutdown(&self, _options: ShutdownOptions) -> Result<(), String> {
+    fn shutdown(&self, options: ShutdownOptions) -> Result<(), String> {
+        // Who asks for what can't be done yet keeps the server, and with it the data.
+        if options.save == Some(true) {
+            return Err("ERR SHUTDOWN SAVE is not supported yet: this server can't save its data".into());
+        }
+        if options.failover {
+            return Err("ERR SHUTDOWN FAILOVER is not supported yet: this server has no replicas".into());
+        }
         self.stop();
         Ok(())
     }
