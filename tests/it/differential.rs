@@ -11,6 +11,7 @@ const KNOWN: &[&str] = &[
     // Errors that quote bytes that aren't UTF-8.
     "\\xef\\xbf\\xbd",
     "BITPOS: integer instead of integer",
+    // Deliberate: the reference truncates the index to 32 bits.
     "LSET: -ERR index out of range instead of +OK",
 ];
 
