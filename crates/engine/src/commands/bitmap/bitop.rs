@@ -2,7 +2,7 @@
 
 use super::bits::{self, Combine};
 use crate::commands::prelude::*;
-use crate::commands::string::values::out_of_memory;
+use crate::commands::string::ranges::out_of_memory;
 use kara_keyspace::NewValue;
 
 pub(super) const BITOP: Spec = Spec {

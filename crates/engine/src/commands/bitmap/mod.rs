@@ -6,7 +6,7 @@ mod bits;
 mod scan;
 
 use super::prelude::*;
-use super::string::values::out_of_memory;
+use super::string::ranges::out_of_memory;
 use crate::session::Origin;
 use kara_keyspace::StrMut;
 

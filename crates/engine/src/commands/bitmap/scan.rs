@@ -2,7 +2,7 @@
 
 use super::bits;
 use crate::commands::prelude::*;
-use crate::commands::string::values::clamp_range;
+use crate::commands::string::ranges::clamp_range;
 use std::ops::Range;
 
 /// A range as the arguments give it; negative numbers count from the end.

@@ -2,34 +2,36 @@
 
 mod counters;
 mod lcs;
+mod multi;
+pub(crate) mod ranges;
 pub(crate) mod values;
 
 use crate::spec::Spec;
 
 /// The family's commands.
 pub const COMMANDS: &[Spec] = &[
-    values::APPEND,
+    ranges::APPEND,
     counters::DECR,
     counters::DECRBY,
     values::DELIFEQ,
     values::GET,
     values::GETDEL,
     values::GETEX,
-    values::GETRANGE,
+    ranges::GETRANGE,
     values::GETSET,
     counters::INCR,
     counters::INCRBY,
     counters::INCRBYFLOAT,
     lcs::LCS,
-    values::MGET,
-    values::MSET,
-    values::MSETEX,
-    values::MSETNX,
+    multi::MGET,
+    multi::MSET,
+    multi::MSETEX,
+    multi::MSETNX,
     values::PSETEX,
     values::SET,
     values::SETEX,
     values::SETNX,
-    values::SETRANGE,
-    values::STRLEN,
-    values::SUBSTR,
+    ranges::SETRANGE,
+    ranges::STRLEN,
+    ranges::SUBSTR,
 ];

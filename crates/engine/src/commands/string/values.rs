@@ -1,4 +1,4 @@
-//! GET, SET and their relatives: whole values with conditions and expiries, one key or several.
+//! GET, SET and their relatives: whole values with conditions and expiries, one key at a time.
 
 use crate::commands::prelude::*;
 use crate::keys::Keys;
@@ -68,7 +68,7 @@ impl TimeUnit {
 
 /// When SET writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition<'a> {
+pub(super) enum Condition<'a> {
     Always,
     Missing,
     Present,
@@ -77,8 +77,8 @@ enum Condition<'a> {
 
 /// The options of SET, GETEX and MSETEX.
 #[derive(Debug)]
-struct Options<'a> {
-    condition: Condition<'a>,
+pub(super) struct Options<'a> {
+    pub(super) condition: Condition<'a>,
     get: bool,
     persist: bool,
     keep_ttl: bool,
@@ -87,13 +87,13 @@ struct Options<'a> {
 
 /// Which options a command knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Accepts {
+pub(super) enum Accepts {
     Set,
     GetEx,
     MSetEx,
 }
 
-fn parse_options<'a>(words: &[&'a [u8]], accepts: Accepts) -> Result<Options<'a>, CommandError> {
+pub(super) fn parse_options<'a>(words: &[&'a [u8]], accepts: Accepts) -> Result<Options<'a>, CommandError> {
     let mut options =
         Options { condition: Condition::Always, get: false, persist: false, keep_ttl: false, expiry: None };
     let mut words = words.iter().copied();
@@ -124,7 +124,7 @@ fn parse_options<'a>(words: &[&'a [u8]], accepts: Accepts) -> Result<Options<'a>
 }
 
 impl Options<'_> {
-    fn expiry_update(&self, cx: &Cx, command: &'static str) -> Result<ExpiryUpdate, CommandError> {
+    pub(super) fn expiry_update(&self, cx: &Cx, command: &'static str) -> Result<ExpiryUpdate, CommandError> {
         match self.expiry {
             Some((unit, value)) => unit.resolve(parse_int(value)?, cx.now_ms, command).map(ExpiryUpdate::At),
             None if self.keep_ttl => Ok(ExpiryUpdate::Keep),
@@ -537,231 +537,6 @@ fn getex(cx: &mut Cx) -> Outcome {
     }
 }
 
-pub(super) const MGET: Spec = Spec {
-    name: "mget",
-    arity: Arity::AtLeast(2),
-    flags: Flags::FAST.union(Flags::READONLY),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "1.0.0",
-    summary: "Returns the string values of several keys.",
-    complexity: "O(N) for N keys",
-    tips: &["request_policy:multi_shard"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
-    args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
-    handler: Some(mget),
-    ..Spec::NEW
-};
-
-fn mget(cx: &mut Cx) -> Outcome {
-    cx.reply.array(cx.args.len() - 1);
-    for key in &cx.args[1..] {
-        match cx.keys.read(key).and_then(|entry| entry.string()) {
-            None => cx.reply.null(),
-            Some(value) => reply_str(cx.reply, value),
-        }
-    }
-    Ok(Effect::None)
-}
-
-/// Key and value pairs, in the order given.
-fn pairs<'a>(words: &'a [&'a [u8]]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    words.chunks_exact(2).map(|pair| (pair[0], pair[1]))
-}
-
-fn set_pairs(cx: &mut Cx, words: &[&[u8]], expiry: ExpiryUpdate) {
-    for (key, value) in pairs(words) {
-        cx.keys.set_string(key, value, expiry);
-        cx.keys.changed(key, Class::STRING, "set");
-        if let ExpiryUpdate::At(_) = expiry {
-            cx.keys.notify(Class::GENERIC, "expire", key);
-        }
-        cx.extra_changes += 1;
-    }
-    cx.extra_changes = cx.extra_changes.saturating_sub(1);
-}
-
-pub(super) const MSET: Spec = Spec {
-    name: "mset",
-    arity: Arity::AtLeast(3),
-    flags: Flags::DENYOOM.union(Flags::WRITE),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "1.0.1",
-    summary: "Sets the string values of several keys.",
-    complexity: "O(N) for N keys",
-    tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 2, limit: 0 },
-    }],
-    args: &[Arg {
-        name: "data",
-        kind: ArgKind::Block,
-        multiple: true,
-        args: &[
-            Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-            Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
-    handler: Some(mset),
-    ..Spec::NEW
-};
-
-fn mset(cx: &mut Cx) -> Outcome {
-    if cx.args.len().is_multiple_of(2) {
-        return Err(cx.arity_error());
-    }
-    set_pairs(cx, &cx.args[1..], ExpiryUpdate::Clear);
-    cx.reply.ok();
-    Ok(Effect::Verbatim)
-}
-
-pub(super) const MSETNX: Spec = Spec {
-    name: "msetnx",
-    arity: Arity::AtLeast(3),
-    flags: Flags::DENYOOM.union(Flags::WRITE),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "1.0.1",
-    summary: "Sets the string values of several keys, if none of them exists.",
-    complexity: "O(N) for N keys",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 2, limit: 0 },
-    }],
-    args: &[Arg {
-        name: "data",
-        kind: ArgKind::Block,
-        multiple: true,
-        args: &[
-            Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-            Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
-    handler: Some(msetnx),
-    ..Spec::NEW
-};
-
-fn msetnx(cx: &mut Cx) -> Outcome {
-    if cx.args.len().is_multiple_of(2) {
-        return Err(cx.arity_error());
-    }
-    let words = &cx.args[1..];
-    let free = pairs(words).all(|(key, _)| !cx.keys.exists(key));
-    if free {
-        set_pairs(cx, words, ExpiryUpdate::Clear);
-    }
-    cx.reply.integer(i64::from(free));
-    Ok(Effect::verbatim_if(free))
-}
-
-pub(super) const MSETEX: Spec = Spec {
-    name: "msetex",
-    arity: Arity::AtLeast(4),
-    flags: Flags::DENYOOM.union(Flags::WRITE),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "9.1.0",
-    summary: "Sets the string values of several keys, with a condition and an expiry for all of them.",
-    complexity: "O(N) for N keys",
-    tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 2 },
-    }],
-    args: &[
-        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "data",
-            kind: ArgKind::Block,
-            multiple: true,
-            args: &[
-                Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-                Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "expiration",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "seconds", kind: ArgKind::Integer, token: Some("EX"), ..Arg::NEW },
-                Arg { name: "milliseconds", kind: ArgKind::Integer, token: Some("PX"), ..Arg::NEW },
-                Arg { name: "unix-time-seconds", kind: ArgKind::UnixTime, token: Some("EXAT"), ..Arg::NEW },
-                Arg {
-                    name: "unix-time-milliseconds",
-                    kind: ArgKind::UnixTime,
-                    token: Some("PXAT"),
-                    ..Arg::NEW
-                },
-                Arg { name: "keepttl", kind: ArgKind::PureToken, token: Some("KEEPTTL"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-    ],
-    handler: Some(msetex),
-    ..Spec::NEW
-};
-
-fn msetex(cx: &mut Cx) -> Outcome {
-    let bad_count = CommandError::text("ERR invalid numkeys value");
-    let count = parse_int(cx.arg(1))
-        .ok()
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| *n > 0 && *n <= i32::MAX as usize)
-        .ok_or(bad_count)?;
-    let words_end = count.checked_mul(2).and_then(|n| n.checked_add(2)).filter(|end| *end <= cx.args.len());
-    let Some(words_end) = words_end else { return Err(cx.arity_error()) };
-    let words = &cx.args[2..words_end];
-    let options = parse_options(&cx.args[words_end..], Accepts::MSetEx)?;
-    let expiry = options.expiry_update(cx, "msetex")?;
-    let wanted = match options.condition {
-        Condition::Missing => pairs(words).all(|(key, _)| !cx.keys.exists(key)),
-        Condition::Present => pairs(words).all(|(key, _)| cx.keys.exists(key)),
-        _ => true,
-    };
-    if !wanted {
-        cx.reply.integer(0);
-        return Ok(Effect::None);
-    }
-    set_pairs(cx, words, expiry);
-    cx.reply.integer(1);
-    Ok(Effect::rewrite(cx.journal_on(), || {
-        let mut command = OwnedCommand::new("MSETEX").arg(cx.args[1]);
-        words.iter().for_each(|word| command.push(word));
-        match expiry {
-            ExpiryUpdate::Clear => command,
-            ExpiryUpdate::Keep => command.arg(b"KEEPTTL"),
-            ExpiryUpdate::At(at_ms) => command.arg(b"PXAT").arg_i64(at_ms),
-        }
-    }))
-}
-
 pub(super) const DELIFEQ: Spec = Spec {
     name: "delifeq",
     arity: Arity::Exactly(3),
@@ -802,212 +577,6 @@ fn delifeq(cx: &mut Cx) -> Outcome {
     Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new("DEL").arg(key)))
 }
 
-pub(super) const STRLEN: Spec = Spec {
-    name: "strlen",
-    arity: Arity::Exactly(2),
-    flags: Flags::FAST.union(Flags::READONLY),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "2.2.0",
-    summary: "Returns the length of a string value.",
-    complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
-    args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
-    handler: Some(strlen),
-    ..Spec::NEW
-};
-
-fn strlen(cx: &mut Cx) -> Outcome {
-    let len = cx.keys.read_str(cx.arg(1))?.map_or(0, |value| value.len());
-    cx.reply.integer(len as i64);
-    Ok(Effect::None)
-}
-
-/// The longest string that commands may make, and the error beyond it.
-pub(crate) fn check_length(cx: &Cx, len: Option<usize>) -> Result<usize, CommandError> {
-    let max = usize::try_from(cx.config.proto_max_bulk_len).unwrap_or(usize::MAX);
-    len.filter(|len| *len <= max)
-        .ok_or(CommandError::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)"))
-}
-
-pub(super) const APPEND: Spec = Spec {
-    name: "append",
-    arity: Arity::Exactly(3),
-    flags: Flags::DENYOOM.union(Flags::FAST).union(Flags::WRITE),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "2.0.0",
-    summary: "Appends to a string value, creating it where the key doesn't exist.",
-    complexity: "O(1) amortized",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
-    args: &[
-        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-    ],
-    handler: Some(append),
-    ..Spec::NEW
-};
-
-fn append(cx: &mut Cx) -> Outcome {
-    let (key, more) = (cx.arg(1), cx.arg(2));
-    let len = match cx.keys.peek(key) {
-        None => {
-            cx.keys.set_string(key, more, ExpiryUpdate::Clear);
-            more.len()
-        }
-        Some(entry) => {
-            let old = entry.string().ok_or(CommandError::WrongType)?.len();
-            let total = check_length(cx, old.checked_add(more.len()))?;
-            let mut value = cx.keys.string_mut(key)?;
-            value.try_reserve(total).map_err(|_| out_of_memory())?;
-            value.append(more);
-            total
-        }
-    };
-    cx.keys.changed(key, Class::STRING, "append");
-    cx.reply.integer(len as i64);
-    Ok(Effect::Verbatim)
-}
-
-/// The allocator has no more.
-pub(crate) fn out_of_memory() -> CommandError {
-    CommandError::text("OOM command not allowed when used memory > 'maxmemory'.")
-}
-
-pub(super) const SETRANGE: Spec = Spec {
-    name: "setrange",
-    arity: Arity::Exactly(4),
-    flags: Flags::DENYOOM.union(Flags::WRITE),
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "2.2.0",
-    summary: "Overwrites a part of a string value from an offset on.",
-    complexity: "O(M) for M bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
-    args: &[
-        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-    ],
-    handler: Some(setrange),
-    ..Spec::NEW
-};
-
-fn setrange(cx: &mut Cx) -> Outcome {
-    let (key, part) = (cx.arg(1), cx.arg(3));
-    let offset = cx.int(2)?;
-    let Ok(offset) = usize::try_from(offset) else {
-        return Err(CommandError::text("ERR offset is out of range"));
-    };
-    let old = match cx.keys.peek(key) {
-        None => None,
-        Some(entry) => Some(entry.string().ok_or(CommandError::WrongType)?.len()),
-    };
-    if part.is_empty() {
-        cx.reply.integer(old.unwrap_or(0) as i64);
-        return Ok(Effect::None);
-    }
-    let end = check_length(cx, offset.checked_add(part.len()))?;
-    let mut value = cx.keys.string_mut(key)?;
-    value.try_reserve(end.max(old.unwrap_or(0))).map_err(|_| out_of_memory())?;
-    value.write_at(offset, part);
-    let len = value.len();
-    cx.keys.changed(key, Class::STRING, "setrange");
-    cx.reply.integer(len as i64);
-    Ok(Effect::Verbatim)
-}
-
-/// The byte range of inclusive, possibly negative indexes; empty where they miss.
-pub(crate) fn clamp_range(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
-    let len = len as i64;
-    if start < 0 && end < 0 && start > end || len == 0 {
-        return 0..0;
-    }
-    let from = if start < 0 { (start.saturating_add(len)).max(0) } else { start };
-    let to = if end < 0 { (end.saturating_add(len)).max(0) } else { end.min(len - 1) };
-    if from > to || from >= len { 0..0 } else { from as usize..to as usize + 1 }
-}
-
-pub(super) const GETRANGE: Spec = Spec {
-    name: "getrange",
-    arity: Arity::Exactly(4),
-    flags: Flags::READONLY,
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "2.4.0",
-    summary: "Returns a part of a string value.",
-    complexity: "O(N) for N returned bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
-    args: &[
-        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg { name: "end", kind: ArgKind::Integer, ..Arg::NEW },
-    ],
-    handler: Some(getrange),
-    ..Spec::NEW
-};
-
-fn getrange(cx: &mut Cx) -> Outcome {
-    let (start, end) = (cx.int(2)?, cx.int(3)?);
-    let value = cx.keys.read_str(cx.args[1])?;
-    let mut digits = itoa::Buffer::new();
-    let bytes = match &value {
-        None => &[][..],
-        Some(value) => value.as_bytes(&mut digits),
-    };
-    cx.reply.bulk(bytes.get(clamp_range(start, end, bytes.len())).unwrap_or_default());
-    Ok(Effect::None)
-}
-
-pub(super) const SUBSTR: Spec = Spec {
-    name: "substr",
-    arity: Arity::Exactly(4),
-    flags: Flags::READONLY,
-    acl: Acl::STRING,
-    group: Group::String,
-    since: "1.0.0",
-    summary: "Returns a part of a string value; the old name of GETRANGE.",
-    complexity: "O(N) for N returned bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
-    args: &[
-        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg { name: "end", kind: ArgKind::Integer, ..Arg::NEW },
-    ],
-    handler: Some(substr),
-    ..Spec::NEW
-};
-
-fn substr(cx: &mut Cx) -> Outcome {
-    getrange(cx)
-}
-
-/// Looks at a string, or at nothing, without counting a hit or a miss.
 pub(super) fn peek_string<'v>(keys: &'v mut Keys, key: &[u8]) -> Result<Option<StrRef<'v>>, CommandError> {
     match keys.peek(key) {
         None => Ok(None),
@@ -1018,18 +587,6 @@ pub(super) fn peek_string<'v>(keys: &'v mut Keys, key: &[u8]) -> Result<Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_clamped_as_the_reference_does() {
-        let len = 5;
-        assert_eq!(clamp_range(0, -1, len), 0..5);
-        assert_eq!(clamp_range(-3, -2, len), 2..4);
-        assert_eq!(clamp_range(-2, -3, len), 0..0);
-        assert_eq!(clamp_range(3, 100, len), 3..5);
-        assert_eq!(clamp_range(-100, -100, len), 0..1);
-        assert_eq!(clamp_range(9, 12, len), 0..0);
-        assert_eq!(clamp_range(i64::MIN, i64::MAX, len), 0..5);
-    }
 
     #[test]
     fn relative_times_that_overflow_are_invalid() {

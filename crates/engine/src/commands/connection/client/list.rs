@@ -1,0 +1,646 @@
+//! CLIENT LIST and CLIENT KILL: the clients that fit the filters.
+
+use crate::commands::connection::filter::{Filter, describe};
+use crate::commands::prelude::*;
+use crate::shared::Message;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(super) const KILL: Spec = Spec {
+    name: "kill",
+    arity: Arity::AtLeast(3),
+    flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::NOSCRIPT).union(Flags::STALE),
+    acl: Acl::CONNECTION,
+    group: Group::Connection,
+    since: "2.4.0",
+    summary: "Closes connections that fit all filters.",
+    complexity: "O(N) for N connections",
+    args: &[Arg {
+        name: "filter",
+        kind: ArgKind::Oneof,
+        args: &[
+            Arg {
+                name: "old-format",
+                kind: ArgKind::String,
+                display: "ip:port",
+                deprecated_since: "2.8.12",
+                ..Arg::NEW
+            },
+            Arg {
+                name: "new-format",
+                kind: ArgKind::Oneof,
+                multiple: true,
+                args: &[
+                    Arg {
+                        name: "client-id",
+                        kind: ArgKind::Integer,
+                        token: Some("ID"),
+                        since: "2.8.12",
+                        optional: true,
+                        multiple: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "client-type",
+                        kind: ArgKind::Oneof,
+                        token: Some("TYPE"),
+                        since: "2.8.12",
+                        optional: true,
+                        args: &[
+                            Arg {
+                                name: "normal",
+                                kind: ArgKind::PureToken,
+                                token: Some("NORMAL"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "master",
+                                kind: ArgKind::PureToken,
+                                token: Some("MASTER"),
+                                since: "3.2.0",
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "primary",
+                                kind: ArgKind::PureToken,
+                                token: Some("PRIMARY"),
+                                since: "8.0.0",
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "slave",
+                                kind: ArgKind::PureToken,
+                                token: Some("SLAVE"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "replica",
+                                kind: ArgKind::PureToken,
+                                token: Some("REPLICA"),
+                                since: "5.0.0",
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "pubsub",
+                                kind: ArgKind::PureToken,
+                                token: Some("PUBSUB"),
+                                ..Arg::NEW
+                            },
+                        ],
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "username",
+                        kind: ArgKind::String,
+                        token: Some("USER"),
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "addr",
+                        kind: ArgKind::String,
+                        display: "ip:port",
+                        token: Some("ADDR"),
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "laddr",
+                        kind: ArgKind::String,
+                        display: "ip:port",
+                        token: Some("LADDR"),
+                        since: "6.2.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "skipme",
+                        kind: ArgKind::Oneof,
+                        token: Some("SKIPME"),
+                        optional: true,
+                        args: &[
+                            Arg {
+                                name: "yes",
+                                kind: ArgKind::PureToken,
+                                token: Some("YES"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "no",
+                                kind: ArgKind::PureToken,
+                                token: Some("NO"),
+                                ..Arg::NEW
+                            },
+                        ],
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "maxage",
+                        kind: ArgKind::Integer,
+                        token: Some("MAXAGE"),
+                        since: "8.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "name",
+                        kind: ArgKind::String,
+                        token: Some("NAME"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "idle",
+                        kind: ArgKind::Integer,
+                        token: Some("IDLE"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "flags",
+                        kind: ArgKind::String,
+                        token: Some("FLAGS"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "lib-name",
+                        kind: ArgKind::String,
+                        token: Some("LIB-NAME"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "lib-ver",
+                        kind: ArgKind::String,
+                        token: Some("LIB-VER"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "db",
+                        kind: ArgKind::Integer,
+                        token: Some("DB"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "capa",
+                        kind: ArgKind::String,
+                        token: Some("CAPA"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "ip",
+                        kind: ArgKind::String,
+                        token: Some("IP"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-client-type",
+                        kind: ArgKind::Oneof,
+                        token: Some("NOT-TYPE"),
+                        since: "9.0.0",
+                        optional: true,
+                        args: &[
+                            Arg {
+                                name: "normal",
+                                kind: ArgKind::PureToken,
+                                token: Some("NORMAL"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "master",
+                                kind: ArgKind::PureToken,
+                                token: Some("MASTER"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "primary",
+                                kind: ArgKind::PureToken,
+                                token: Some("PRIMARY"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "slave",
+                                kind: ArgKind::PureToken,
+                                token: Some("SLAVE"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "replica",
+                                kind: ArgKind::PureToken,
+                                token: Some("REPLICA"),
+                                ..Arg::NEW
+                            },
+                            Arg {
+                                name: "pubsub",
+                                kind: ArgKind::PureToken,
+                                token: Some("PUBSUB"),
+                                ..Arg::NEW
+                            },
+                        ],
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-client-id",
+                        kind: ArgKind::Integer,
+                        token: Some("NOT-ID"),
+                        since: "9.0.0",
+                        optional: true,
+                        multiple: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-username",
+                        kind: ArgKind::String,
+                        token: Some("NOT-USER"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-addr",
+                        kind: ArgKind::String,
+                        display: "ip:port",
+                        token: Some("NOT-ADDR"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-laddr",
+                        kind: ArgKind::String,
+                        display: "ip:port",
+                        token: Some("NOT-LADDR"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-name",
+                        kind: ArgKind::String,
+                        token: Some("NOT-NAME"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-flags",
+                        kind: ArgKind::String,
+                        token: Some("NOT-FLAGS"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-lib-name",
+                        kind: ArgKind::String,
+                        token: Some("NOT-LIB-NAME"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-lib-ver",
+                        kind: ArgKind::String,
+                        token: Some("NOT-LIB-VER"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-db",
+                        kind: ArgKind::Integer,
+                        token: Some("NOT-DB"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-capa",
+                        kind: ArgKind::String,
+                        token: Some("NOT-CAPA"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                    Arg {
+                        name: "not-ip",
+                        kind: ArgKind::String,
+                        token: Some("NOT-IP"),
+                        since: "9.0.0",
+                        optional: true,
+                        ..Arg::NEW
+                    },
+                ],
+                ..Arg::NEW
+            },
+        ],
+        ..Arg::NEW
+    }],
+    handler: Some(kill),
+    ..Spec::NEW
+};
+
+fn kill(cx: &mut Cx) -> Outcome {
+    // The old form names one address, and answers with an error where nobody has it.
+    let old_form = cx.args.len() == 3;
+    let filter = if old_form { Filter::by_address(cx.arg(2)) } else { Filter::parse(cx, 2, true)? };
+    let mut killed = 0;
+    for client in cx.shared.clients.all() {
+        if !filter.matches(&client, cx.session.id(), cx.now_ms) {
+            continue;
+        }
+        killed += 1;
+        if client.id == cx.session.id() {
+            cx.session.close_after_reply = true;
+        } else {
+            client.kill.store(true, Relaxed);
+            cx.shared.host.post(client.worker, Message::Kill { client: client.id });
+        }
+    }
+    if !old_form {
+        cx.reply.integer(killed);
+    } else if killed > 0 {
+        cx.reply.ok();
+    } else {
+        return Err(CommandError::text("ERR No such client"));
+    }
+    Ok(Effect::None)
+}
+
+pub(super) const LIST: Spec = Spec {
+    name: "list",
+    arity: Arity::AtLeast(2),
+    flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::NOSCRIPT).union(Flags::STALE),
+    acl: Acl::CONNECTION,
+    group: Group::Connection,
+    since: "2.4.0",
+    summary: "Describes the connections that fit all filters.",
+    complexity: "O(N) for N connections",
+    tips: &["nondeterministic_output"],
+    args: &[
+        Arg {
+            name: "client-type",
+            kind: ArgKind::Oneof,
+            token: Some("TYPE"),
+            since: "5.0.0",
+            optional: true,
+            args: &[
+                Arg { name: "normal", kind: ArgKind::PureToken, token: Some("NORMAL"), ..Arg::NEW },
+                Arg { name: "master", kind: ArgKind::PureToken, token: Some("MASTER"), ..Arg::NEW },
+                Arg { name: "replica", kind: ArgKind::PureToken, token: Some("REPLICA"), ..Arg::NEW },
+                Arg { name: "pubsub", kind: ArgKind::PureToken, token: Some("PUBSUB"), ..Arg::NEW },
+            ],
+            ..Arg::NEW
+        },
+        Arg {
+            name: "client-id",
+            kind: ArgKind::Integer,
+            token: Some("ID"),
+            since: "6.2.0",
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "username",
+            kind: ArgKind::String,
+            token: Some("USER"),
+            since: "8.1.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "addr",
+            kind: ArgKind::String,
+            display: "ip:port",
+            token: Some("ADDR"),
+            since: "8.1.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "laddr",
+            kind: ArgKind::String,
+            display: "ip:port",
+            token: Some("LADDR"),
+            since: "8.1.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "skipme",
+            kind: ArgKind::Oneof,
+            token: Some("SKIPME"),
+            since: "8.1.0",
+            optional: true,
+            args: &[
+                Arg { name: "yes", kind: ArgKind::PureToken, token: Some("YES"), ..Arg::NEW },
+                Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
+            ],
+            ..Arg::NEW
+        },
+        Arg {
+            name: "maxage",
+            kind: ArgKind::Integer,
+            token: Some("MAXAGE"),
+            since: "8.1.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "name",
+            kind: ArgKind::String,
+            token: Some("NAME"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "idle",
+            kind: ArgKind::Integer,
+            token: Some("IDLE"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "flags",
+            kind: ArgKind::String,
+            token: Some("FLAGS"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "lib-name",
+            kind: ArgKind::String,
+            token: Some("LIB-NAME"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "lib-ver",
+            kind: ArgKind::String,
+            token: Some("LIB-VER"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "db",
+            kind: ArgKind::Integer,
+            token: Some("DB"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "capa",
+            kind: ArgKind::String,
+            token: Some("CAPA"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "ip",
+            kind: ArgKind::String,
+            token: Some("IP"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-client-type",
+            kind: ArgKind::Oneof,
+            token: Some("NOT-TYPE"),
+            since: "9.0.0",
+            optional: true,
+            args: &[
+                Arg { name: "normal", kind: ArgKind::PureToken, token: Some("NORMAL"), ..Arg::NEW },
+                Arg { name: "master", kind: ArgKind::PureToken, token: Some("MASTER"), ..Arg::NEW },
+                Arg { name: "replica", kind: ArgKind::PureToken, token: Some("REPLICA"), ..Arg::NEW },
+                Arg { name: "pubsub", kind: ArgKind::PureToken, token: Some("PUBSUB"), ..Arg::NEW },
+            ],
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-client-id",
+            kind: ArgKind::Integer,
+            token: Some("NOT-ID"),
+            since: "9.0.0",
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-username",
+            kind: ArgKind::String,
+            token: Some("NOT-USER"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-addr",
+            kind: ArgKind::String,
+            display: "ip:port",
+            token: Some("NOT-ADDR"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-laddr",
+            kind: ArgKind::String,
+            display: "ip:port",
+            token: Some("NOT-LADDR"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-name",
+            kind: ArgKind::String,
+            token: Some("NOT-NAME"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-flags",
+            kind: ArgKind::String,
+            token: Some("NOT-FLAGS"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-lib-name",
+            kind: ArgKind::String,
+            token: Some("NOT-LIB-NAME"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-lib-ver",
+            kind: ArgKind::String,
+            token: Some("NOT-LIB-VER"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-db",
+            kind: ArgKind::Integer,
+            token: Some("NOT-DB"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-capa",
+            kind: ArgKind::String,
+            token: Some("NOT-CAPA"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+        Arg {
+            name: "not-ip",
+            kind: ArgKind::String,
+            token: Some("NOT-IP"),
+            since: "9.0.0",
+            optional: true,
+            ..Arg::NEW
+        },
+    ],
+    handler: Some(list),
+    ..Spec::NEW
+};
+
+fn list(cx: &mut Cx) -> Outcome {
+    let filter = Filter::parse(cx, 2, false)?;
+    let mut text = String::new();
+    for client in cx.shared.clients.all() {
+        if filter.matches(&client, cx.session.id(), cx.now_ms) {
+            text.push_str(&describe(&client, cx.shared, cx.now_ms));
+        }
+    }
+    cx.reply.verbatim("txt", text.as_bytes());
+    Ok(Effect::None)
+}
