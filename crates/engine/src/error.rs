@@ -17,6 +17,8 @@ pub enum CommandError {
     InvalidExpire(Cow<'static, str>),
     /// A whole text of its own.
     Text(Cow<'static, str>),
+    /// A text that quotes what a client sent, which needn't be UTF-8.
+    Bytes(Vec<u8>),
 }
 
 impl CommandError {
@@ -30,9 +32,24 @@ impl CommandError {
         CommandError::Text(Cow::Owned(text))
     }
 
+    /// An error that quotes a client's words: each `{}` of the template stands for the next of them. A word ends at
+    /// its first NUL, as in the reference's replies.
+    pub fn quoting(template: &str, words: &[&[u8]]) -> Self {
+        let mut text = Vec::with_capacity(template.len());
+        let mut words = words.iter();
+        for (index, part) in template.split("{}").enumerate() {
+            if index > 0 {
+                let word = words.next().copied().unwrap_or_default();
+                text.extend(word.iter().take_while(|byte| **byte != 0));
+            }
+            text.extend_from_slice(part.as_bytes());
+        }
+        CommandError::Bytes(text)
+    }
+
     /// The reply's text, code first.
-    pub fn message(&self) -> Cow<'_, str> {
-        match self {
+    pub fn message(&self) -> Cow<'_, [u8]> {
+        let text: Cow<'_, str> = match self {
             CommandError::WrongType => {
                 "WRONGTYPE Operation against a key holding the wrong kind of value".into()
             }
@@ -46,6 +63,22 @@ impl CommandError {
                 format!("ERR invalid expire time in '{name}' command").into()
             }
             CommandError::Text(text) => text.as_ref().into(),
+            CommandError::Bytes(text) => return Cow::Borrowed(text),
+        };
+        match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_words_keep_their_bytes_up_to_a_nul() {
+        let error = CommandError::quoting("ERR no '{}' in '{}'", &[b"a\xffb", b"c\0d"]);
+        assert_eq!(error.message().as_ref(), b"ERR no 'a\xffb' in 'c'");
     }
 }

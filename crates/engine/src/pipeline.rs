@@ -265,12 +265,9 @@ impl Engine {
             Lookup::UnknownCommand => return Err((None, unknown_command(args))),
             Lookup::UnknownSubcommand(container) => {
                 let sub = args.get(1).copied().unwrap_or_default();
-                let text = format!(
-                    "ERR unknown subcommand '{}'. Try {} HELP.",
-                    printable(sub, 128),
-                    container.spec.name.to_ascii_uppercase()
-                );
-                return Err((None, CommandError::owned(text)));
+                let container = container.spec.name.to_ascii_uppercase();
+                let words = [clipped(sub), container.as_bytes()];
+                return Err((None, CommandError::quoting("ERR unknown subcommand '{}'. Try {} HELP.", &words)));
             }
         };
         if !command.spec.arity.accepts(args.len()) || command.spec.handler.is_none() {
@@ -498,7 +495,7 @@ impl Engine {
             }
             Err(error) => {
                 let message = error.message();
-                cx.reply.error(&message);
+                cx.reply.error_bytes(&message);
                 stats.error_replies.add(1);
                 shared.stats.count_error(&message);
                 stats.command(command.id).failed.add(1);
@@ -588,7 +585,7 @@ impl Engine {
         session.abort_multi();
         let message = error.message();
         reply.set_protocol(session.protocol);
-        reply.error(&message);
+        reply.error_bytes(&message);
         let stats = self.shared.stats.worker(self.worker);
         stats.error_replies.add(1);
         self.shared.stats.count_error(&message);
@@ -631,25 +628,24 @@ fn allowed_while_subscribed(command: Command) -> bool {
     )
 }
 
-/// At most `max` bytes of a client's word, fit for a log or an error.
-fn printable(word: &[u8], max: usize) -> String {
-    String::from_utf8_lossy(&word[..word.len().min(max)]).into_owned()
+/// As much of a client's word as errors quote.
+fn clipped(word: &[u8]) -> &[u8] {
+    word.get(..128).unwrap_or(word)
 }
 
 fn unknown_command(args: &[&[u8]]) -> CommandError {
     let name = args.first().copied().unwrap_or_default();
-    let mut listed = String::new();
+    let mut listed = Vec::new();
     for arg in args.iter().skip(1) {
         if listed.len() >= 128 {
             break;
         }
         let room = 128 - listed.len();
-        listed.push_str(&format!("'{}' ", printable(arg, room)));
+        listed.push(b'\'');
+        listed.extend(arg.iter().take(room).take_while(|byte| **byte != 0));
+        listed.extend_from_slice(b"' ");
     }
-    CommandError::owned(format!(
-        "ERR unknown command '{}', with args beginning with: {listed}",
-        printable(name, 128)
-    ))
+    CommandError::quoting("ERR unknown command '{}', with args beginning with: {}", &[clipped(name), &listed])
 }
 
 /// The LFU settings where the eviction policy is an LFU one.
@@ -672,7 +668,7 @@ pub(crate) fn is_local(session: &Session) -> bool {
 /// among the outer command's. Errors are replies.
 pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
     let Lookup::Found(command) = cx.shared.registry.lookup(args) else {
-        cx.reply.error(&unknown_command(args).message());
+        cx.reply.error_bytes(&unknown_command(args).message());
         return;
     };
     let before = Instant::now();
@@ -712,7 +708,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
         };
         let effect = outcome.unwrap_or_else(|error| {
             let message = error.message();
-            inner.reply.error(&message);
+            inner.reply.error_bytes(&message);
             inner.stats.error_replies.add(1);
             inner.shared.stats.count_error(&message);
             inner.stats.command(command.id).failed.add(1);

@@ -233,8 +233,10 @@ impl Stats {
     }
 
     /// Counts an error reply by its code (`ERR`, `WRONGTYPE`, ...).
-    pub fn count_error(&self, message: &str) {
-        let code = message.split([' ', '\r', '\n']).next().unwrap_or_default();
+    pub fn count_error(&self, message: &[u8]) {
+        let code = message.split(|byte| matches!(byte, b' ' | b'\r' | b'\n')).next().unwrap_or_default();
+        let code = String::from_utf8_lossy(code);
+        let code = code.as_ref();
         let mut errors = self.errors.lock();
         if let Some(count) = errors.get_mut(code) {
             *count += 1;
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn made_up_error_codes_are_bounded() {
         let stats = Stats::new(1, 1);
-        (0..1000).for_each(|n| stats.count_error(&format!("CODE{n} text")));
+        (0..1000).for_each(|n| stats.count_error(format!("CODE{n} text").as_bytes()));
         assert_eq!(stats.errors().len(), MAX_ERROR_CODES);
     }
 }

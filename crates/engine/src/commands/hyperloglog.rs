@@ -279,8 +279,7 @@ fn pfdebug(cx: &mut Cx) -> Outcome {
         cx.reply.integer(i64::from(converted));
         return Ok(Effect::verbatim_if(converted));
     }
-    let name = String::from_utf8_lossy(cx.arg(1));
-    Err(CommandError::owned(format!("ERR Unknown PFDEBUG subcommand '{name}'")))
+    Err(CommandError::quoting("ERR Unknown PFDEBUG subcommand '{}'", &[cx.arg(1)]))
 }
 
 const PFSELFTEST: Spec = Spec {

@@ -77,10 +77,7 @@ fn parse_kind(word: &[u8]) -> Result<ClientKind, CommandError> {
         () if is("pubsub") => Ok(ClientKind::PubSub),
         () if is("replica") || is("slave") => Ok(ClientKind::Replica),
         () if is("primary") || is("master") => Ok(ClientKind::Primary),
-        () => {
-            let word = String::from_utf8_lossy(word).into_owned();
-            Err(CommandError::owned(format!("ERR Unknown client type '{word}'")))
-        }
+        () => Err(CommandError::quoting("ERR Unknown client type '{}'", &[word])),
     }
 }
 
@@ -120,8 +117,7 @@ impl Filter {
                 b"TYPE" => Condition::Kind(parse_kind(value)?),
                 b"USER" => {
                     if value != b"default" {
-                        let user = String::from_utf8_lossy(value).into_owned();
-                        return Err(CommandError::owned(format!("ERR No such user '{user}'")));
+                        return Err(CommandError::quoting("ERR No such user '{}'", &[value]));
                     }
                     Condition::User(bytes)
                 }
@@ -170,8 +166,7 @@ fn check_letters(letters: &[u8]) -> Result<Vec<u8>, CommandError> {
         OTHER_LETTERS.contains(letter) || FLAG_LETTERS.iter().any(|(_, l)| *l == char::from(*letter))
     };
     if letters.is_empty() || !letters.iter().all(known) {
-        let shown = String::from_utf8_lossy(letters).into_owned();
-        return Err(CommandError::owned(format!("ERR Unknown flags found in the provided filter: {shown}")));
+        return Err(CommandError::quoting("ERR Unknown flags found in the provided filter: {}", &[letters]));
     }
     Ok(letters.to_vec())
 }

@@ -146,8 +146,7 @@ fn hello(cx: &mut Cx) -> Outcome {
                 at += 2;
             }
             _ => {
-                let option = String::from_utf8_lossy(cx.arg(at)).into_owned();
-                return Err(CommandError::owned(format!("ERR Syntax error in HELLO option '{option}'")));
+                return Err(CommandError::quoting("ERR Syntax error in HELLO option '{}'", &[cx.arg(at)]));
             }
         }
     }

@@ -61,12 +61,10 @@ fn debug(cx: &mut Cx) -> Outcome {
         .find(|(name, least, most, _)| cx.is_word(1, name) && (*least..=*most).contains(&count));
     match found {
         Some((_, _, _, run)) => run(cx),
-        None => {
-            let name = String::from_utf8_lossy(cx.arg(1)).into_owned();
-            Err(CommandError::owned(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
-            )))
-        }
+        None => Err(CommandError::quoting(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+            &[cx.arg(1)],
+        )),
     }
 }
 
@@ -113,7 +111,7 @@ fn digest_values(cx: &mut Cx) -> Outcome {
 }
 
 fn error(cx: &mut Cx) -> Outcome {
-    cx.reply.error(&String::from_utf8_lossy(cx.arg(2)));
+    cx.reply.error_bytes(cx.arg(2));
     Ok(Effect::None)
 }
 

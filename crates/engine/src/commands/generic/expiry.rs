@@ -214,8 +214,7 @@ fn set_expiry(cx: &mut Cx, name: &'static str, unit_ms: i64, base_ms: i64) -> Ou
     let mut condition = ExpiryCondition::default();
     for word in &cx.args[3..] {
         if !condition.read(word) {
-            let word = String::from_utf8_lossy(word).into_owned();
-            return Err(CommandError::owned(format!("ERR Unsupported option {word}")));
+            return Err(CommandError::quoting("ERR Unsupported option {}", &[word]));
         }
     }
     condition.check()?;

@@ -138,10 +138,10 @@ pub(crate) fn parse_count(word: Option<&[u8]>) -> Result<usize, CommandError> {
 
 fn parse_kind(word: &[u8]) -> Result<Kind, CommandError> {
     let kinds = [Kind::String, Kind::List, Kind::Set, Kind::ZSet, Kind::Hash, Kind::Stream];
-    kinds.into_iter().find(|kind| word.eq_ignore_ascii_case(kind.name().as_bytes())).ok_or_else(|| {
-        let word = String::from_utf8_lossy(word).into_owned();
-        CommandError::owned(format!("ERR unknown type name '{word}'"))
-    })
+    kinds
+        .into_iter()
+        .find(|kind| word.eq_ignore_ascii_case(kind.name().as_bytes()))
+        .ok_or_else(|| CommandError::quoting("ERR unknown type name '{}'", &[word]))
 }
 
 pub(super) const RANDOMKEY: Spec = Spec {

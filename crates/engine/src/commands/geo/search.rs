@@ -137,9 +137,9 @@ fn parse_polygon(args: &[&[u8]]) -> Result<(Vec<Point>, usize), CommandError> {
 
 /// The position of a member that must be there.
 fn member_point(set: &ZSet, member: &[u8]) -> Result<Point, CommandError> {
-    set.score(member).map(position).ok_or_else(|| {
-        CommandError::owned(format!("ERR member {} does not exist", String::from_utf8_lossy(member)))
-    })
+    set.score(member)
+        .map(position)
+        .ok_or_else(|| CommandError::quoting("ERR member {} does not exist", &[member]))
 }
 
 impl<'a> Query<'a> {
@@ -257,17 +257,18 @@ impl<'a> Query<'a> {
                 "ERR {who} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
             )));
         }
-        let name = String::from_utf8_lossy(name);
         let polygon = matches!(self.shape, Some(Shape::Polygon));
         if form.searches() && !polygon && self.center.is_none() && !self.from_member {
-            return Err(CommandError::owned(format!(
-                "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"
-            )));
+            return Err(CommandError::quoting(
+                "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {}",
+                &[name],
+            ));
         }
         if form.searches() && self.shape.is_none() {
-            return Err(CommandError::owned(format!(
-                "ERR exactly one of BYRADIUS, BYBOX and BYPOLYGON can be specified for {name}"
-            )));
+            return Err(CommandError::quoting(
+                "ERR exactly one of BYRADIUS, BYBOX and BYPOLYGON can be specified for {}",
+                &[name],
+            ));
         }
         if self.any && self.count == 0 {
             return Err(CommandError::text("ERR the ANY argument requires COUNT argument"));

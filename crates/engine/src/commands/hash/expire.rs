@@ -36,10 +36,7 @@ impl Conditions {
                 b"xx" => c.xx = true,
                 b"gt" => c.gt = true,
                 b"lt" => c.lt = true,
-                _ => {
-                    let word = String::from_utf8_lossy(word);
-                    return Err(CommandError::owned(format!("ERR Unsupported option {word}")));
-                }
+                _ => return Err(CommandError::quoting("ERR Unsupported option {}", &[word])),
             }
         }
         if c.nx && (c.xx || c.gt || c.lt) {

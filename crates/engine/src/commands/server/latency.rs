@@ -213,8 +213,7 @@ fn shown_limit_us(limit_ns: u64) -> u64 {
 fn latency_graph(cx: &mut Cx) -> Outcome {
     let event = cx.arg(2);
     let Some((name, series)) = cx.shared.observe.latency.get(event) else {
-        let event = String::from_utf8_lossy(event);
-        return Err(CommandError::owned(format!("ERR No samples available for event '{event}'")));
+        return Err(CommandError::quoting("ERR No samples available for event '{}'", &[event]));
     };
     let text = graph(name, &series, cx.now_ms / 1000);
     cx.reply.verbatim("txt", text.as_bytes());

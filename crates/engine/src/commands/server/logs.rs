@@ -270,10 +270,11 @@ fn slowlog_get(cx: &mut Cx) -> Outcome {
         [_, _] => DEFAULT_COUNT,
         [_, _, word] => count(word)?,
         [_, name, ..] => {
-            let name = String::from_utf8_lossy(name.get(..128).unwrap_or(name));
-            return Err(CommandError::owned(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP."
-            )));
+            let name = name.get(..128).unwrap_or(name);
+            return Err(CommandError::quoting(
+                "ERR unknown subcommand or wrong number of arguments for '{}'. Try SLOWLOG HELP.",
+                &[name],
+            ));
         }
         _ => return Err(cx.arity_error()),
     };

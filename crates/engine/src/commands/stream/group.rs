@@ -65,10 +65,10 @@ fn options(cx: &Cx, is_create: bool) -> Result<Options, CommandError> {
 }
 
 fn subcommand_syntax(cx: &Cx) -> CommandError {
-    let name = String::from_utf8_lossy(cx.arg(1));
-    CommandError::owned(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try XGROUP HELP."
-    ))
+    CommandError::quoting(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try XGROUP HELP.",
+        &[cx.arg(1)],
+    )
 }
 
 /// An id or `$`, the stream's last one.

@@ -75,10 +75,10 @@ fn full_count(cx: &Cx) -> Result<Option<usize>, CommandError> {
     }
     let fits = cx.is_word(3, "full") && (words == 4 || (words == 6 && cx.is_word(4, "count")));
     if !fits {
-        let name = String::from_utf8_lossy(cx.arg(1));
-        return Err(CommandError::owned(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{name}'. Try XINFO HELP."
-        )));
+        return Err(CommandError::quoting(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try XINFO HELP.",
+            &[cx.arg(1)],
+        ));
     }
     if words == 4 {
         return Ok(Some(FULL_COUNT));

@@ -64,14 +64,12 @@ fn reply_element(reply: &mut Writer, element: Element<'_>) {
 
 /// The error of commands that need a key with that group.
 fn no_group(key: &[u8], group: &[u8]) -> CommandError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    CommandError::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
+    CommandError::quoting("NOGROUP No such key '{}' or consumer group '{}'", &[key, group])
 }
 
 /// The same where the key is known to be there.
 fn no_group_in(key: &[u8], group: &[u8]) -> CommandError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    CommandError::owned(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
+    CommandError::quoting("NOGROUP No such consumer group '{}' for key name '{}'", &[group, key])
 }
 
 /// What tells a replica about a pending entry's new state: the same owner, time and count, whatever its clock

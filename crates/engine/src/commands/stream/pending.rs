@@ -193,8 +193,7 @@ fn claim_options(cx: &Cx, mut at: usize) -> Result<ClaimOptions, CommandError> {
             at += 1;
             options.last_id = args::strict_id(cx.arg(at), 0)?;
         } else {
-            let option = String::from_utf8_lossy(cx.arg(at));
-            return Err(CommandError::owned(format!("ERR Unrecognized XCLAIM option '{option}'")));
+            return Err(CommandError::quoting("ERR Unrecognized XCLAIM option '{}'", &[cx.arg(at)]));
         }
         at += 1;
     }

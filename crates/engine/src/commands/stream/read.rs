@@ -375,10 +375,10 @@ impl Reader<'_> {
 }
 
 fn no_group_to_read(key: &[u8], group: &[u8]) -> CommandError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    CommandError::owned(format!(
-        "NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP option"
-    ))
+    CommandError::quoting(
+        "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
+        &[key, group],
+    )
 }
 
 fn meaningless(id: char) -> CommandError {

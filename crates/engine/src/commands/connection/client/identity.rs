@@ -99,8 +99,7 @@ fn setinfo(cx: &mut Cx) -> Outcome {
         check_name(value, "lib-ver")?;
         cx.session.info.names.lock().lib_ver = value.to_vec();
     } else {
-        let option = String::from_utf8_lossy(cx.arg(2)).into_owned();
-        return Err(CommandError::owned(format!("ERR Unrecognized option '{option}'")));
+        return Err(CommandError::quoting("ERR Unrecognized option '{}'", &[cx.arg(2)]));
     }
     cx.reply.ok();
     Ok(Effect::None)
