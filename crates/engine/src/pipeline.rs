@@ -267,7 +267,10 @@ impl Engine {
                 let sub = args.get(1).copied().unwrap_or_default();
                 let container = container.spec.name.to_ascii_uppercase();
                 let words = [clipped(sub), container.as_bytes()];
-                return Err((None, CommandError::quoting("ERR unknown subcommand '{}'. Try {} HELP.", &words)));
+                return Err((
+                    None,
+                    CommandError::quoting("ERR unknown subcommand '{}'. Try {} HELP.", &words),
+                ));
             }
         };
         if !command.spec.arity.accepts(args.len()) || command.spec.handler.is_none() {

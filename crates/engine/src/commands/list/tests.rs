@@ -36,7 +36,10 @@ fn multiple_pops() {
         (&[b"1", b"a", b"left", b"count", b"0"], "ERR count should be greater than 0"),
         (&[b"1", b"a", b"left", b"count", b"1", b"count", b"1"], "ERR syntax error"),
     ] {
-        assert_eq!(Multiple::parse(args).map_err(|e| e.message().into_owned()), Err(error.as_bytes().to_vec()));
+        assert_eq!(
+            Multiple::parse(args).map_err(|e| e.message().into_owned()),
+            Err(error.as_bytes().to_vec())
+        );
     }
 }
 

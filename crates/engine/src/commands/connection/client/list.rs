@@ -66,12 +66,7 @@ pub(super) const KILL: Spec = Spec {
                                 since: "8.0.0",
                                 ..Arg::NEW
                             },
-                            Arg {
-                                name: "slave",
-                                kind: ArgKind::PureToken,
-                                token: Some("SLAVE"),
-                                ..Arg::NEW
-                            },
+                            Arg { name: "slave", kind: ArgKind::PureToken, token: Some("SLAVE"), ..Arg::NEW },
                             Arg {
                                 name: "replica",
                                 kind: ArgKind::PureToken,
@@ -118,18 +113,8 @@ pub(super) const KILL: Spec = Spec {
                         token: Some("SKIPME"),
                         optional: true,
                         args: &[
-                            Arg {
-                                name: "yes",
-                                kind: ArgKind::PureToken,
-                                token: Some("YES"),
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "no",
-                                kind: ArgKind::PureToken,
-                                token: Some("NO"),
-                                ..Arg::NEW
-                            },
+                            Arg { name: "yes", kind: ArgKind::PureToken, token: Some("YES"), ..Arg::NEW },
+                            Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
                         ],
                         ..Arg::NEW
                     },
@@ -230,12 +215,7 @@ pub(super) const KILL: Spec = Spec {
                                 token: Some("PRIMARY"),
                                 ..Arg::NEW
                             },
-                            Arg {
-                                name: "slave",
-                                kind: ArgKind::PureToken,
-                                token: Some("SLAVE"),
-                                ..Arg::NEW
-                            },
+                            Arg { name: "slave", kind: ArgKind::PureToken, token: Some("SLAVE"), ..Arg::NEW },
                             Arg {
                                 name: "replica",
                                 kind: ArgKind::PureToken,
