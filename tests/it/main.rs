@@ -12,4 +12,6 @@ mod gaps;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod pipelines;
+#[cfg(test)]
 mod shutdown;

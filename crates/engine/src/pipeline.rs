@@ -168,6 +168,11 @@ impl Engine {
         }
     }
 
+    /// The batch is done with: its buffer's places mean other keys from now on.
+    pub fn forget_batch(&mut self) {
+        self.ahead.clear();
+    }
+
     /// A key with its hash, taken from the look-ahead where it was hashed there already.
     #[inline]
     fn hash_key<'b>(&self, space: &Locked<'_>, key: &'b [u8]) -> HashedKey<'b> {

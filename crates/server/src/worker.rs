@@ -357,6 +357,7 @@ impl Worker {
                 Parsed::Requests(n) => {
                     let batch = &requests[..n];
                     end = self.run_batch(conn, &mut space, &input[done..], batch, &steps, &mut done);
+                    self.engine.forget_batch();
                 }
                 Parsed::Nothing => {
                     done += steps.last().copied().unwrap_or(0);
