@@ -115,6 +115,17 @@ impl F64Text {
 /// The text of a score or other double in replies: `inf`, `-inf`, `nan`, whole numbers up to 2^62 without
 /// exponent, otherwise the shortest digits that read back (17 at most).
 pub fn format_f64(value: f64) -> F64Text {
+    const WHOLE: f64 = (1i64 << 62) as f64;
+    if value != 0.0 && value.abs() <= WHOLE && value.trunc() == value {
+        let mut text = F64Text { bytes: [0; MAX_F64_TEXT], len: 0 };
+        text.extend(itoa::Buffer::new().format(value as i64).as_bytes());
+        return text;
+    }
+    format_f64_shortest(value)
+}
+
+/// As `format_f64`, whole numbers like all others: `1e+8`. DEBUG DIGEST mixes scores in like this.
+pub fn format_f64_shortest(value: f64) -> F64Text {
     let mut text = F64Text { bytes: [0; MAX_F64_TEXT], len: 0 };
     if value.is_nan() {
         text.extend(b"nan");
@@ -126,11 +137,6 @@ pub fn format_f64(value: f64) -> F64Text {
     }
     if value == 0.0 {
         text.extend(if value.is_sign_negative() { b"-0" } else { b"0" });
-        return text;
-    }
-    const WHOLE: f64 = (1i64 << 62) as f64;
-    if value.abs() <= WHOLE && value.trunc() == value {
-        text.extend(itoa::Buffer::new().format(value as i64).as_bytes());
         return text;
     }
     let mut digits = [0; 18];

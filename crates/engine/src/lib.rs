@@ -16,6 +16,7 @@ pub mod keys;
 pub mod latency;
 pub mod log;
 pub mod observe;
+pub mod persist;
 pub mod pipeline;
 pub mod reclaim;
 pub mod registry;

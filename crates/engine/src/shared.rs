@@ -3,6 +3,7 @@
 use crate::clients::{ClientId, Clients};
 use crate::config::{ApplyError, Changes, Config, ConfigStore};
 use crate::observe::Observe;
+use crate::persist::Persist;
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
@@ -129,6 +130,7 @@ pub struct Shared {
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: bytes from which a list element gets a node of its own; 0: by the settings.
     pub quicklist_packed_threshold: AtomicU32,
     pub watches: Watches,
+    pub persist: Persist,
     /// Keys on which clients are blocked.
     pub awaited_keys: AtomicUsize,
 }

@@ -79,6 +79,7 @@ impl Server {
             cron_paused: AtomicBool::new(false),
             quicklist_packed_threshold: Default::default(),
             watches: Default::default(),
+            persist: Default::default(),
             awaited_keys: AtomicUsize::new(0),
         });
         let freed_for = shared.clone();

@@ -9,6 +9,7 @@ pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;
+pub mod persistence;
 pub mod server;
 pub mod set;
 mod shared;
@@ -43,6 +44,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     hash::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
+    persistence::COMMANDS,
     set::COMMANDS,
     server::COMMANDS,
     sort::COMMANDS,

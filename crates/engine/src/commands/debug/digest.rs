@@ -4,6 +4,7 @@
 //! Two operations on 20-byte states: `add` xors the SHA-1 of some bytes in (order doesn't matter), `mix` does so and
 //! then hashes the state (order matters).
 
+use kara_base::number::format_f64_shortest;
 use kara_encoding::stream::StreamId;
 use kara_keyspace::value::hash::Hash;
 use kara_keyspace::value::list::List;
@@ -65,7 +66,7 @@ pub fn mix_value(digest: &mut Digest, entry: &Entry) {
             for (member, score) in entry.get::<ZSet>().into_iter().flat_map(ZSet::iter) {
                 let mut item = Digest::default();
                 item.mix(&member.to_bytes());
-                item.mix(seventeen_digits(score).as_bytes());
+                item.mix(format_f64_shortest(score).as_bytes());
                 digest.join(&item);
             }
         }
@@ -101,45 +102,9 @@ fn mix_stream(digest: &mut Digest, stream: &Stream) {
     }
 }
 
-/// C's `%.17g`.
-fn seventeen_digits(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "inf".into() } else { "-inf".into() };
-    }
-    let scientific = format!("{value:.16e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let trim = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => text.to_string(),
-    };
-    if (-4..17).contains(&exponent) {
-        let decimals = (16 - exponent).max(0) as usize;
-        return trim(&format!("{value:.decimals$}"));
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", trim(mantissa), exponent.abs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_look_like_printf_s() {
-        for (value, text) in [
-            (1.0, "1"),
-            (0.1, "0.10000000000000001"),
-            (1e17, "1e+17"),
-            (123456789012345680.0, "1.2345678901234568e+17"),
-            (1e-5, "1.0000000000000001e-05"),
-            (-2.5, "-2.5"),
-            (f64::INFINITY, "inf"),
-            (12345678901234567.0, "12345678901234568"),
-        ] {
-            assert_eq!(seventeen_digits(value), text);
-        }
-    }
 
     #[test]
     fn additions_commute_and_mixing_does_not() {

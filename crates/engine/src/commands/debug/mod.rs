@@ -50,6 +50,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, quicklist_packed_threshold),
     ("SEGFAULT", 2, 2, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, skip_checksums),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
 ];
@@ -149,6 +150,12 @@ fn sleep(cx: &mut Cx) -> Outcome {
 fn set_active_expire(cx: &mut Cx) -> Outcome {
     let on = cx.int(2)? != 0;
     cx.shared.active_expire.store(on, Relaxed);
+    done(cx)
+}
+
+fn skip_checksums(cx: &mut Cx) -> Outcome {
+    let on = cx.int(2)? != 0;
+    cx.shared.persist.skip_checksum.store(on, Relaxed);
     done(cx)
 }
 
@@ -338,6 +345,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Crash by an invalid memory access.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Switch the active removal of expired keys.",
+        "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+        "    Load files and payloads whose checksums are wrong.",
         "SLEEP <seconds>",
         "    Stop this worker for a time.",
         "STRINGMATCH-LEN <len> <pattern>",

@@ -42,7 +42,7 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.zeros(&["tracking_total_prefixes"]);
     page.field("unexpected_error_replies", t.unexpected_error_replies);
     page.field("total_error_replies", t.error_replies);
-    page.field("dump_payload_sanitizations", 0);
+    page.field("dump_payload_sanitizations", shared.persist.sanitizations.load(Relaxed));
     page.field("total_reads_processed", t.reads_processed);
     page.field("total_writes_processed", t.writes_processed);
     page.zeros(&["io_threaded_reads_processed", "io_threaded_writes_processed"]);

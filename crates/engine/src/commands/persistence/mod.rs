@@ -1,0 +1,8 @@
+//! Commands about files and payloads.
+
+mod dump;
+
+use super::prelude::*;
+
+/// The family's commands.
+pub const COMMANDS: &[Spec] = &[dump::DUMP, dump::RESTORE, dump::RESTORE_ASKING];
