@@ -9,7 +9,7 @@ use crate::reclaim::Reclaimer;
 use crate::stats::WorkerStats;
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
-use kara_keyspace::{Collection, Entry, ExpiryUpdate, HashedKey, Kind, Locked, NewValue, StrMut, StrRef};
+use kara_keyspace::{Collection, Entry, ExpiryUpdate, HashedKey, Kind, Locked, NewValue, StrMut, StrRef, StrValue};
 
 /// How accesses are treated for this command.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +218,12 @@ impl<'a, 'k> Keys<'a, 'k> {
             self.space.insert(self.db, &hashed, NewValue::Str(Vec::new())).set_lru(record);
             self.events.notify(self.db, Class::NEW, "new", key);
         }
-        self.space.string_mut(self.db, &hashed).ok_or(CommandError::WrongType)
+        let record = self.touch_record(&hashed);
+        let entry = self.space.find_mut(self.db, &hashed).ok_or(CommandError::NoSuchKey)?;
+        if let Some(record) = record {
+            entry.set_lru(record);
+        }
+        entry.string_mut().ok_or(CommandError::WrongType)
     }
 
     fn touch_record(&mut self, key: &HashedKey) -> Option<u32> {
@@ -229,12 +234,20 @@ impl<'a, 'k> Keys<'a, 'k> {
         Some(self.access.touched(record, self.rng))
     }
 
-    /// Sets a string, whatever was there before; the expiry as told. Tells nobody: see [`Keys::changed`].
+    /// Sets a string, whatever was there before; the expiry as told (who keeps one looks first whether it has passed).
+    /// Tells nobody: see [`Keys::changed`].
     #[inline]
     pub fn set_string(&mut self, key: &[u8], value: &[u8], expiry: ExpiryUpdate) {
+        self.set_string_value(key, StrValue::from_bytes(value), expiry);
+    }
+
+    /// The same with the caller's choice between integer and bytes.
+    #[inline]
+    pub fn set_string_value(&mut self, key: &[u8], value: StrValue<'_>, expiry: ExpiryUpdate) {
         let hashed = self.key(key);
         let record = self.access.initial();
-        let done = self.space.set_string(self.db, &hashed, value, expiry);
+        let done = self.space.set_string_value(self.db, &hashed, value, expiry);
+        let expired = done.expiry_before_ms.is_some_and(|at_ms| at_ms < self.now_ms);
         done.entry.set_lru(record);
         let created = done.created;
         if let Some(old) =
@@ -242,7 +255,11 @@ impl<'a, 'k> Keys<'a, 'k> {
         {
             self.reclaimer.free(Box::new(old), 1);
         }
-        if created {
+        let replaces_expired = expired && self.policy.delete_expired && !self.policy.see_expired;
+        if replaces_expired {
+            self.note_expired(self.db, key);
+        }
+        if created || replaces_expired {
             self.events.notify(self.db, Class::NEW, "new", key);
         }
     }
@@ -255,7 +272,8 @@ impl<'a, 'k> Keys<'a, 'k> {
     /// The same in another database.
     pub fn set_value_in(&mut self, db: DbIndex, key: &[u8], value: NewValue) {
         let hashed = self.key(key);
-        let old = self.space.remove(db, &hashed);
+        // One that has expired is told of first.
+        let old = if self.alive(db, &hashed) { self.space.remove(db, &hashed) } else { None };
         let created = old.is_none();
         if let Some(old) = old {
             self.reclaim(old, self.policy.lazy_overwrite);

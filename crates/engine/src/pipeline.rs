@@ -590,7 +590,17 @@ impl Engine {
         session: &mut Session,
         reply: &mut Writer,
     ) {
-        session.abort_multi();
+        let error = if command.is_some_and(|id| self.shared.registry.get(id).full_name == "exec") {
+            // EXEC that can't run ends the transaction.
+            session.end_multi();
+            session.unwatch(&self.shared.watches);
+            let message = error.message();
+            let reason = message.strip_prefix(b"ERR ").unwrap_or(&message);
+            CommandError::quoting("EXECABORT Transaction discarded because of: {}", &[reason])
+        } else {
+            session.abort_multi();
+            error
+        };
         let message = error.message();
         reply.set_protocol(session.protocol);
         reply.error_bytes(&message);

@@ -44,6 +44,8 @@ pub struct SetOutcome<'a> {
     pub created: bool,
     /// The collection that the string took the place of; freeing it is the caller's choice of thread.
     pub replaced: Option<OwnedValue>,
+    /// The expiry of the value before, Unix ms.
+    pub expiry_before_ms: Option<i64>,
 }
 
 /// Sizes of a database, or of a shard's part of one.
@@ -172,17 +174,19 @@ impl Db {
     ) -> SetOutcome<'_> {
         let origin = self.origin;
         let epoch = guard.epoch();
+        let mut expiry_before_ms = None;
         let (entry, found) = self.table.upsert(
             hash,
             key,
             |entry| {
                 guard.before_change(origin, entry);
-                let expire_at_ms = expiry.apply(entry.expire_at_ms());
+                expiry_before_ms = entry.expire_at_ms();
+                let expire_at_ms = expiry.apply(expiry_before_ms);
                 entry.set_string(value, expire_at_ms)
             },
             || stamped(epoch, Entry::new_string(key, value, expiry.apply(None))),
         );
-        SetOutcome { entry, created: found.is_none(), replaced: found.flatten() }
+        SetOutcome { entry, created: found.is_none(), replaced: found.flatten(), expiry_before_ms }
     }
 }
 

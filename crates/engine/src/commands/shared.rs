@@ -147,15 +147,23 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// A scan's cursor: a decimal number below 2^64; blanks and a plus sign in front are let through.
+/// A scan's cursor: a decimal number below 2^64. Blanks, a sign and zeros in front are let through, as by C's own
+/// conversion (where a minus counts down from 2^64); a plain negative number isn't.
 pub(super) fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
-    let text = text.trim_ascii_start();
-    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    let invalid = CommandError::text("ERR invalid cursor");
+    if kara_base::number::parse_i64(text).is_some_and(|number| number < 0) {
+        return Err(invalid);
+    }
+    let blanks = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).count();
+    let text = text.get(blanks..).unwrap_or_default();
+    let negative = text.first() == Some(&b'-');
+    let digits = text.strip_prefix(b"+").or(text.strip_prefix(b"-")).unwrap_or(text);
     std::str::from_utf8(digits)
         .ok()
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok())
-        .ok_or(CommandError::text("ERR invalid cursor"))
+        .map(|cursor: u64| if negative { cursor.wrapping_neg() } else { cursor })
+        .ok_or(invalid)
 }
 
 /// The reply of a scan step: the next cursor and a flat array, gathered by `visit`.

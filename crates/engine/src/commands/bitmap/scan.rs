@@ -31,6 +31,18 @@ impl GivenRange {
         Ok(GivenRange { start, end, in_bits })
     }
 
+    /// The bits that BITPOS means, which takes negative numbers beyond the start for the start, whatever their order.
+    fn bits_to_search(&self, len_bytes: usize) -> Range<u64> {
+        let unit = if self.in_bits { 1 } else { 8 };
+        let len = (len_bytes * 8 / unit) as i64;
+        let clamp = |index: i64| if index < 0 { index.saturating_add(len).max(0) } else { index };
+        let (from, to) = (clamp(self.start), clamp(self.end.unwrap_or(-1)).min(len - 1));
+        if from > to {
+            return 0..0;
+        }
+        from as u64 * unit as u64..(to as u64 + 1) * unit as u64
+    }
+
     /// The bits meant in a string of that length.
     fn bits(&self, len_bytes: usize) -> Range<u64> {
         let unit = if self.in_bits { 1 } else { 8 };
@@ -189,7 +201,7 @@ fn bitpos(cx: &mut Cx) -> Outcome {
 
 /// A zero is also found right after the string, unless the range ends before that by the caller's word.
 fn position(bytes: &[u8], wanted: bool, given: &GivenRange) -> Option<u64> {
-    let range = given.bits(bytes.len());
+    let range = given.bits_to_search(bytes.len());
     if range.is_empty() {
         return None;
     }

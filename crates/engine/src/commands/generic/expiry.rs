@@ -209,6 +209,23 @@ impl ExpiryCondition {
     }
 }
 
+/// Whether a key that is given this expiry is gone at once (on a primary).
+pub(crate) fn is_past(cx: &Cx, at_ms: i64) -> bool {
+    at_ms <= cx.now_ms && cx.keys.policy.delete_expired && !cx.keys.policy.see_expired
+}
+
+/// Removes a key that was given an expiry in the past, if it is there.
+pub(crate) fn expire_at_once(cx: &mut Cx, key: &[u8]) -> Effect {
+    let lazy = cx.keys.policy.lazy_expire;
+    if !cx.keys.delete_with(key, lazy) {
+        return Effect::None;
+    }
+    cx.stats.expired_keys.add(1);
+    cx.keys.changed(key, Class::EXPIRED, "expired");
+    let verb = if lazy { "UNLINK" } else { "DEL" };
+    Effect::rewrite(cx.journal_on(), || OwnedCommand::new(verb).arg(key))
+}
+
 fn set_expiry(cx: &mut Cx, name: &'static str, unit_ms: i64, base_ms: i64) -> Outcome {
     let key = cx.arg(1);
     let mut condition = ExpiryCondition::default();
@@ -232,13 +249,8 @@ fn set_expiry(cx: &mut Cx, name: &'static str, unit_ms: i64, base_ms: i64) -> Ou
         return Ok(Effect::None);
     }
     cx.reply.integer(1);
-    if at_ms <= cx.now_ms && cx.keys.policy.delete_expired && !cx.keys.policy.see_expired {
-        let lazy = cx.keys.policy.lazy_expire;
-        cx.keys.delete_with(key, lazy);
-        cx.stats.expired_keys.add(1);
-        cx.keys.changed(key, Class::EXPIRED, "expired");
-        let verb = if lazy { "UNLINK" } else { "DEL" };
-        return Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new(verb).arg(key)));
+    if is_past(cx, at_ms) {
+        return Ok(expire_at_once(cx, key));
     }
     cx.keys.set_expiry(key, Some(at_ms));
     cx.keys.changed(key, Class::GENERIC, "expire");

@@ -1,6 +1,7 @@
 //! The keyspace as a whole: KEYS, SCAN, RANDOMKEY, DBSIZE, FLUSHALL, FLUSHDB, SWAPDB.
 
 use crate::commands::prelude::*;
+use crate::commands::shared::parse_cursor;
 use kara_base::glob::{self, Case};
 use kara_base::ids::DbIndex;
 use kara_keyspace::{Entry, Kind};
@@ -120,11 +121,6 @@ fn scan(cx: &mut Cx) -> Outcome {
         cx.reply.bulk(key);
     }
     Ok(Effect::None)
-}
-
-/// A cursor as SCAN, SSCAN, HSCAN and ZSCAN take it.
-pub(crate) fn parse_cursor(word: &[u8]) -> Result<u64, CommandError> {
-    kara_base::number::parse_u64(word).ok_or(CommandError::text("ERR invalid cursor"))
 }
 
 /// COUNT's argument; at least 1. Counts beyond any collection are as good as the largest.

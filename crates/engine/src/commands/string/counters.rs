@@ -3,7 +3,7 @@
 use crate::commands::prelude::*;
 use crate::commands::string::values::peek_string;
 use kara_base::long_double::LongDouble;
-use kara_keyspace::ExpiryUpdate;
+use kara_keyspace::{ExpiryUpdate, StrValue};
 
 /// Adds to the integer that a key holds; a missing key counts as 0. The expiry stays.
 fn add(cx: &mut Cx, delta: i64, event: &'static str) -> Outcome {
@@ -160,7 +160,8 @@ fn incrbyfloat(cx: &mut Cx) -> Outcome {
         return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
     }
     let text = new.to_text();
-    cx.keys.set_string(key, text.as_bytes(), ExpiryUpdate::Keep);
+    // Never as an integer: the reference keeps the text.
+    cx.keys.set_string_value(key, StrValue::Bytes(text.as_bytes()), ExpiryUpdate::Keep);
     cx.keys.changed(key, Class::STRING, "incrbyfloat");
     cx.reply.bulk(text.as_bytes());
     Ok(Effect::rewrite(cx.journal_on(), || {

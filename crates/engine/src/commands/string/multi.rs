@@ -196,14 +196,14 @@ pub(super) const MSETEX: Spec = Spec {
 };
 
 fn msetex(cx: &mut Cx) -> Outcome {
-    let bad_count = CommandError::text("ERR invalid numkeys value");
+    let bad_count = CommandError::text("ERR invalid numkeys value or out of range");
     let count = parse_int(cx.arg(1))
         .ok()
         .and_then(|n| usize::try_from(n).ok())
         .filter(|n| *n > 0 && *n <= i32::MAX as usize)
         .ok_or(bad_count)?;
     let words_end = count.checked_mul(2).and_then(|n| n.checked_add(2)).filter(|end| *end <= cx.args.len());
-    let Some(words_end) = words_end else { return Err(cx.arity_error()) };
+    let words_end = words_end.ok_or(CommandError::Syntax)?;
     let words = &cx.args[2..words_end];
     let options = parse_options(&cx.args[words_end..], Accepts::MSetEx)?;
     let expiry = options.expiry_update(cx, "msetex")?;
@@ -215,6 +215,12 @@ fn msetex(cx: &mut Cx) -> Outcome {
     if !wanted {
         cx.reply.integer(0);
         return Ok(Effect::None);
+    }
+    if expiry == ExpiryUpdate::Keep {
+        // Those that have passed are none to be kept.
+        pairs(words).for_each(|(key, _)| {
+            cx.keys.exists(key);
+        });
     }
     set_pairs(cx, words, expiry);
     cx.reply.integer(1);

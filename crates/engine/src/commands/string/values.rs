@@ -1,5 +1,6 @@
 //! GET, SET and their relatives: whole values with conditions and expiries, one key at a time.
 
+use crate::commands::generic::expiry::{expire_at_once, is_past};
 use crate::commands::prelude::*;
 use crate::keys::Keys;
 use kara_keyspace::{ExpiryUpdate, StrRef};
@@ -99,22 +100,22 @@ pub(super) fn parse_options<'a>(words: &[&'a [u8]], accepts: Accepts) -> Result<
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        let timeless = options.expiry.is_none() && !options.keep_ttl && !options.persist;
-        let free = options.condition == Condition::Always;
+        // The same option again is let through (IFEQ apart), another one of its kind isn't.
+        let unless = |other: Condition| options.condition == Condition::Always || options.condition == other;
         let writes = accepts != Accepts::GetEx;
-        if writes && free && is("NX") {
+        if writes && unless(Condition::Missing) && is("NX") {
             options.condition = Condition::Missing;
-        } else if writes && free && is("XX") {
+        } else if writes && unless(Condition::Present) && is("XX") {
             options.condition = Condition::Present;
-        } else if accepts == Accepts::Set && free && is("IFEQ") {
+        } else if accepts == Accepts::Set && options.condition == Condition::Always && is("IFEQ") {
             options.condition = Condition::Equals(words.next().ok_or(CommandError::Syntax)?);
         } else if accepts == Accepts::Set && is("GET") {
             options.get = true;
-        } else if writes && timeless && is("KEEPTTL") {
+        } else if writes && options.expiry.is_none() && is("KEEPTTL") {
             options.keep_ttl = true;
-        } else if accepts == Accepts::GetEx && timeless && is("PERSIST") {
+        } else if accepts == Accepts::GetEx && options.expiry.is_none() && is("PERSIST") {
             options.persist = true;
-        } else if let Some(unit) = TimeUnit::from_option(word).filter(|_| timeless) {
+        } else if let Some(unit) = TimeUnit::from_option(word).filter(|unit| options.may_expire(*unit)) {
             options.expiry = Some((unit, words.next().ok_or(CommandError::Syntax)?));
         } else {
             return Err(CommandError::Syntax);
@@ -124,6 +125,11 @@ pub(super) fn parse_options<'a>(words: &[&'a [u8]], accepts: Accepts) -> Result<
 }
 
 impl Options<'_> {
+    /// Whether an expiry of this unit fits what was given so far.
+    fn may_expire(&self, unit: TimeUnit) -> bool {
+        !self.keep_ttl && !self.persist && self.expiry.is_none_or(|(known, _)| known == unit)
+    }
+
     pub(super) fn expiry_update(&self, cx: &Cx, command: &'static str) -> Result<ExpiryUpdate, CommandError> {
         match self.expiry {
             Some((unit, value)) => unit.resolve(parse_int(value)?, cx.now_ms, command).map(ExpiryUpdate::At),
@@ -268,13 +274,22 @@ fn set(cx: &mut Cx) -> Outcome {
         }
         return Ok(Effect::None);
     }
+    if !options.get {
+        cx.reply.ok();
+    }
+    if let ExpiryUpdate::At(at_ms) = expiry {
+        if is_past(cx, at_ms) {
+            return Ok(expire_at_once(cx, key));
+        }
+    }
+    if expiry == ExpiryUpdate::Keep {
+        // One that has passed is none to be kept.
+        cx.keys.exists(key);
+    }
     cx.keys.set_string(key, value, expiry);
     cx.keys.changed(key, Class::STRING, "set");
     if let ExpiryUpdate::At(_) = expiry {
         cx.keys.notify(Class::GENERIC, "expire", key);
-    }
-    if !options.get {
-        cx.reply.ok();
     }
     Ok(set_effect(cx, key, value, expiry))
 }
@@ -518,11 +533,7 @@ fn getex(cx: &mut Cx) -> Outcome {
         return Ok(Effect::None);
     }
     match expiry {
-        ExpiryUpdate::At(at_ms) if at_ms <= cx.now_ms => {
-            cx.keys.delete(key);
-            cx.keys.changed(key, Class::GENERIC, "del");
-            Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new("DEL").arg(key)))
-        }
+        ExpiryUpdate::At(at_ms) if is_past(cx, at_ms) => Ok(expire_at_once(cx, key)),
         ExpiryUpdate::At(at_ms) => {
             cx.keys.set_expiry(key, Some(at_ms));
             cx.keys.changed(key, Class::GENERIC, "expire");
