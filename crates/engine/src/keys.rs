@@ -9,7 +9,9 @@ use crate::reclaim::Reclaimer;
 use crate::stats::WorkerStats;
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
-use kara_keyspace::{Collection, Entry, ExpiryUpdate, HashedKey, Kind, Locked, NewValue, StrMut, StrRef, StrValue};
+use kara_keyspace::{
+    Collection, Entry, ExpiryUpdate, HashedKey, Kind, Locked, NewValue, StrMut, StrRef, StrValue,
+};
 
 /// How accesses are treated for this command.
 #[derive(Clone, Copy, Debug)]
