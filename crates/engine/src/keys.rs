@@ -12,6 +12,7 @@ use kara_base::rng::Rng;
 use kara_keyspace::{
     Collection, Entry, ExpiryUpdate, HashedKey, Kind, Locked, NewValue, StrMut, StrRef, StrValue,
 };
+use std::cell::Cell;
 
 /// How accesses are treated for this command.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +48,20 @@ pub struct Keys<'a, 'k> {
     pub preceding: &'a mut Vec<(DbIndex, OwnedCommand)>,
     /// The command's keys with their hashes, so that each is hashed once.
     pub hashed: &'a [HashedKey<'a>],
+    /// Where among `hashed` the last key was found: commands of many keys go through them in order.
+    pub hashed_at: Cell<usize>,
 }
 
 impl<'a, 'k> Keys<'a, 'k> {
     /// The key with its hash; known keys aren't hashed again.
     #[inline]
     pub fn key<'b>(&self, key: &'b [u8]) -> HashedKey<'b> {
-        for known in self.hashed {
-            if known.bytes.as_ptr() == key.as_ptr() && known.bytes.len() == key.len() {
+        let from = self.hashed_at.get();
+        // A few places on is as far as handlers jump; hashing again costs less than a longer search.
+        for at in (from..self.hashed.len()).chain(0..from).take(4) {
+            let known = &self.hashed[at];
+            if std::ptr::eq(known.bytes, key) {
+                self.hashed_at.set(at);
                 return HashedKey { bytes: key, hash: known.hash };
             }
         }
@@ -64,8 +71,19 @@ impl<'a, 'k> Keys<'a, 'k> {
     /// Whether the key is there and not expired; an expired one is removed on the way (on a primary).
     #[inline]
     fn alive(&mut self, db: DbIndex, key: &HashedKey) -> bool {
+        self.space.find(db, key).is_some() && self.unexpired(db, key)
+    }
+
+    /// Whether a key isn't expired, be it there or not; an expired one is removed on the way (on a primary). Costs
+    /// nothing where no key has an expiry.
+    #[inline]
+    fn unexpired(&mut self, db: DbIndex, key: &HashedKey) -> bool {
+        !self.space.any_expires(db, key) || self.checked_alive(db, key)
+    }
+
+    fn checked_alive(&mut self, db: DbIndex, key: &HashedKey) -> bool {
         match self.space.find(db, key) {
-            None => false,
+            None => true,
             Some(entry) => match entry.expire_at_ms() {
                 Some(at) if at < self.now_ms && !self.policy.see_expired => {
                     self.expired(db, key);
@@ -111,13 +129,13 @@ impl<'a, 'k> Keys<'a, 'k> {
     /// Looks at a key: no hit or miss is counted, no access recorded.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         let key = self.key(key);
-        if self.alive(self.db, &key) { self.space.find(self.db, &key) } else { None }
+        if self.unexpired(self.db, &key) { self.space.find(self.db, &key) } else { None }
     }
 
     /// Looks at a key of another database, likewise.
     pub fn peek_in(&mut self, db: DbIndex, key: &[u8]) -> Option<&Entry> {
         let key = self.key(key);
-        if self.alive(db, &key) { self.space.find(db, &key) } else { None }
+        if self.unexpired(db, &key) { self.space.find(db, &key) } else { None }
     }
 
     /// Whether the key exists; nothing is counted or recorded.
@@ -130,13 +148,13 @@ impl<'a, 'k> Keys<'a, 'k> {
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
         let hashed = self.key(key);
-        if !self.alive(self.db, &hashed) {
+        let there = self.unexpired(self.db, &hashed);
+        let Some(entry) = self.space.find(self.db, &hashed).filter(|_| there) else {
             self.stats.keyspace_misses.add(1);
             self.events.notify(self.db, Class::KEY_MISS, "keymiss", key);
             return None;
-        }
+        };
         self.stats.keyspace_hits.add(1);
-        let entry = self.space.find(self.db, &hashed)?;
         if self.policy.touch {
             entry.set_lru(self.access.touched(entry.lru(), self.rng));
         }
@@ -172,15 +190,14 @@ impl<'a, 'k> Keys<'a, 'k> {
     /// A collection to be changed; a missing key is `None`, another type an error.
     pub fn write_as<T: Collection>(&mut self, key: &[u8]) -> Result<Option<&mut T>, CommandError> {
         let key = self.key(key);
-        if !self.alive(self.db, &key) {
+        if !self.unexpired(self.db, &key) {
             return Ok(None);
         }
-        let record = self.touch_record(&key);
         match self.space.find_mut(self.db, &key) {
             None => Ok(None),
             Some(entry) => {
-                if let Some(record) = record {
-                    entry.set_lru(record);
+                if self.policy.touch {
+                    entry.set_lru(self.access.touched(entry.lru(), self.rng));
                 }
                 entry.get_mut::<T>().map(Some).ok_or(CommandError::WrongType)
             }
@@ -195,19 +212,17 @@ impl<'a, 'k> Keys<'a, 'k> {
         create: impl FnOnce() -> T,
     ) -> Result<(&mut T, bool), CommandError> {
         let hashed = self.key(key);
-        let created = !self.alive(self.db, &hashed);
+        if !self.unexpired(self.db, &hashed) {
+            // On a replica it only looked absent.
+            self.space.remove(self.db, &hashed);
+        }
+        let (entry, created) = self.space.find_or_insert(self.db, &hashed, || create().into_value());
         if created {
-            let record = self.access.initial();
-            self.space.insert(self.db, &hashed, create().into_value()).set_lru(record);
+            entry.set_lru(self.access.initial());
             self.events.notify(self.db, Class::NEW, "new", key);
             self.events.ready(self.db, key);
-        } else if self.space.find(self.db, &hashed).is_some_and(|e| e.kind() != T::KIND) {
-            return Err(CommandError::WrongType);
-        }
-        let record = self.touch_record(&hashed);
-        let entry = self.space.find_mut(self.db, &hashed).ok_or(CommandError::NoSuchKey)?;
-        if let Some(record) = record {
-            entry.set_lru(record);
+        } else if self.policy.touch {
+            entry.set_lru(self.access.touched(entry.lru(), self.rng));
         }
         entry.get_mut::<T>().map(|value| (value, created)).ok_or(CommandError::WrongType)
     }
@@ -215,25 +230,18 @@ impl<'a, 'k> Keys<'a, 'k> {
     /// A string's bytes to be changed in place, created empty where the key is missing.
     pub fn string_mut(&mut self, key: &[u8]) -> Result<StrMut<'_>, CommandError> {
         let hashed = self.key(key);
-        if !self.alive(self.db, &hashed) {
-            let record = self.access.initial();
-            self.space.insert(self.db, &hashed, NewValue::Str(Vec::new())).set_lru(record);
-            self.events.notify(self.db, Class::NEW, "new", key);
+        if !self.unexpired(self.db, &hashed) {
+            // On a replica it only looked absent.
+            self.space.remove(self.db, &hashed);
         }
-        let record = self.touch_record(&hashed);
-        let entry = self.space.find_mut(self.db, &hashed).ok_or(CommandError::NoSuchKey)?;
-        if let Some(record) = record {
-            entry.set_lru(record);
+        let (entry, created) = self.space.find_or_insert(self.db, &hashed, || NewValue::Str(Vec::new()));
+        if created {
+            entry.set_lru(self.access.initial());
+            self.events.notify(self.db, Class::NEW, "new", key);
+        } else if self.policy.touch {
+            entry.set_lru(self.access.touched(entry.lru(), self.rng));
         }
         entry.string_mut().ok_or(CommandError::WrongType)
-    }
-
-    fn touch_record(&mut self, key: &HashedKey) -> Option<u32> {
-        if !self.policy.touch {
-            return None;
-        }
-        let record = self.space.find(self.db, key)?.lru();
-        Some(self.access.touched(record, self.rng))
     }
 
     /// Sets a string, whatever was there before; the expiry as told (who keeps one looks first whether it has passed).

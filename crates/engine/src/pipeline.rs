@@ -11,18 +11,22 @@ use crate::events::{Class, Events, Wanted, What};
 use crate::keyfind::{KeyAt, find_keys};
 use crate::keys::{Keys, Policy};
 use crate::observe::Call;
-use crate::registry::{Command, CommandId, Lookup};
+use crate::registry::{Command, CommandId, Lookup, Role};
 use crate::session::{Origin, ReplyMode, Session};
 use crate::shared::{PauseMode, Shared};
-use crate::spec::{Begin, Flags, Locks};
+use crate::spec::{Flags, Locks};
+use kara_base::clock::{Tick, Ticker};
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
 use kara_keyspace::{HashedKey, Locked};
 use kara_resp::{Request, Writer};
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+
+/// Cache misses that are worth having under way at once: processors follow ten to twenty.
+const PREFETCHED: usize = 16;
 
 /// What a worker brings to the pipeline; one per worker thread.
 pub struct Engine {
@@ -40,9 +44,18 @@ pub struct Engine {
     found: Vec<KeyAt>,
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
-    last_tick: Instant,
-    /// First keys of the batch at hand: where they stand, and their hashes.
-    ahead: SmallVec<[(usize, u64); 16]>,
+    ticker: Ticker,
+    last_tick: Tick,
+    /// What the look-ahead found out about the requests of the batch at hand, in their order.
+    ahead: SmallVec<[Ahead; 16]>,
+}
+
+/// A request of the batch as the look-ahead saw it.
+#[derive(Clone, Copy)]
+struct Ahead {
+    command: Command,
+    /// Of the key at the command's `single_key`, where it has one.
+    hash: Option<u64>,
 }
 
 /// What the worker does with the connection after a command.
@@ -93,7 +106,8 @@ impl Engine {
             found: Vec::new(),
             preceding: Vec::new(),
             nested: Vec::new(),
-            last_tick: Instant::now(),
+            ticker: shared.ticker,
+            last_tick: shared.ticker.now(),
             ahead: SmallVec::new(),
             shared,
             worker,
@@ -106,13 +120,14 @@ impl Engine {
         engine
     }
 
-    /// Once per loop turn: the time and the settings that hold for it.
-    pub fn begin_turn(&mut self, now_ms: i64) {
+    /// Once per loop turn: the time and the settings that hold for it. Returns the turn's beginning.
+    pub fn begin_turn(&mut self, now_ms: i64) -> Tick {
         self.now_ms = now_ms;
         self.read_config();
         self.access = access::Access::new(now_ms, lfu_settings(&self.config));
         self.policy.journal_on = self.shared.journal_on();
-        self.last_tick = Instant::now();
+        self.last_tick = self.ticker.now();
+        self.last_tick
     }
 
     /// Takes over settings that changed since they were last read.
@@ -132,55 +147,32 @@ impl Engine {
         self.classes = if published { classes } else { Class::empty() };
     }
 
-    /// Looks ahead over a batch of requests: hashes their first keys and brings their buckets, then their entries,
-    /// into the cache, so that the misses overlap. Only where one lock covers all keys: elsewhere the locks that
-    /// this would take cost more than it gains.
-    pub fn prefetch<'r>(
+    /// Looks ahead over a batch of requests: looks up their commands, hashes their keys and, where one lock covers all
+    /// keys, brings their buckets, then their entries, into the cache, so that the misses overlap. (Elsewhere the
+    /// locks that this would take cost more than it gains.) `run_ahead` takes the requests by their place in the batch.
+    pub fn look_ahead<'r>(
         &mut self,
         space: &mut Locked<'_>,
         db: DbIndex,
         batch: impl Iterator<Item = (&'r Request, &'r [u8])>,
     ) {
         self.ahead.clear();
-        if !space.is_single_shard() {
-            return;
-        }
         for (request, buffer) in batch {
-            let Some(command) = request.arg(buffer, 0).and_then(|name| self.shared.registry.by_name(name))
-            else {
-                continue;
+            let name = request.arg(buffer, 0).unwrap_or_default();
+            // The batch is cut short at an unknown command: what follows is looked up when its turn comes.
+            let Some(command) = self.shared.registry.by_name(name) else { break };
+            let key = match command.single_key {
+                0 => None,
+                at => request.arg(buffer, usize::from(at)),
             };
-            let Some(Begin::Index(position)) = command.spec.key_specs.first().map(|k| k.begin) else {
-                continue;
-            };
-            let Some(key) = request.arg(buffer, usize::from(position)) else { continue };
-            self.ahead.push((key.as_ptr() as usize, space.key(key).hash));
+            self.ahead.push(Ahead { command, hash: key.map(|key| space.key(key).hash) });
         }
-        if self.ahead.len() < 2 {
+        if !space.is_single_shard() || self.ahead.len() < 2 {
             return;
         }
         space.relock_all();
-        for (_, hash) in &self.ahead {
-            space.prefetch_bucket(db, &HashedKey { bytes: b"", hash: *hash });
-        }
-        for (_, hash) in &self.ahead {
-            space.prefetch_entry(db, &HashedKey { bytes: b"", hash: *hash });
-        }
-    }
-
-    /// The batch is done with: its buffer's places mean other keys from now on.
-    pub fn forget_batch(&mut self) {
-        self.ahead.clear();
-    }
-
-    /// A key with its hash, taken from the look-ahead where it was hashed there already.
-    #[inline]
-    fn hash_key<'b>(&self, space: &Locked<'_>, key: &'b [u8]) -> HashedKey<'b> {
-        let at = key.as_ptr() as usize;
-        match self.ahead.iter().find(|(known, _)| *known == at) {
-            Some((_, hash)) if !key.is_empty() => HashedKey { bytes: key, hash: *hash },
-            _ => space.key(key),
-        }
+        let hashes = || self.ahead.iter().filter_map(|ahead| ahead.hash);
+        prefetch(space, db, hashes);
     }
 
     /// A connection is gone: what it held or waited for is released.
@@ -224,6 +216,7 @@ impl Engine {
             reclaimer: &shared.reclaimer,
             preceding: &mut self.preceding,
             hashed: &[],
+            hashed_at: Cell::new(0),
         }
     }
 
@@ -251,10 +244,26 @@ impl Engine {
         args: &[&[u8]],
         reply: &mut Writer,
     ) -> Flow {
+        self.run_ahead(usize::MAX, space, session, args, reply)
+    }
+
+    /// Runs the request at that place of the batch that `look_ahead` saw last.
+    pub fn run_ahead(
+        &mut self,
+        place: usize,
+        space: &mut Locked<'_>,
+        session: &mut Session,
+        args: &[&[u8]],
+        reply: &mut Writer,
+    ) -> Flow {
         let start = reply.len();
-        let outcome = self.lookup(args).and_then(|known| self.admit(known, session, args, reply));
+        let ahead = self.ahead.get(place).copied();
+        let outcome = self.lookup(ahead, args).and_then(|known| self.admit(known, session, args, reply));
         match outcome {
-            Ok(Verdict::Run(admitted)) => self.perform(admitted, space, session, args, reply),
+            Ok(Verdict::Run(admitted)) => {
+                let hash = ahead.and_then(|ahead| ahead.hash);
+                self.perform(admitted, hash, space, session, args, reply);
+            }
             Ok(Verdict::Queued) => {}
             Ok(Verdict::Postpone) => return Flow::Postpone,
             Err((command, error)) => self.refuse(command, error, session, reply),
@@ -264,7 +273,23 @@ impl Engine {
     }
 
     /// Stage: name -> command; arity.
-    fn lookup(&self, args: &[&[u8]]) -> Result<Known, (Option<CommandId>, CommandError)> {
+    #[inline]
+    fn lookup(
+        &self,
+        ahead: Option<Ahead>,
+        args: &[&[u8]],
+    ) -> Result<Known, (Option<CommandId>, CommandError)> {
+        if let Some(Ahead { command, .. }) = ahead
+            && command.spec.subcommands.is_empty()
+            && command.spec.arity.accepts(args.len())
+            && command.spec.handler.is_some()
+        {
+            return Ok(Known(command));
+        }
+        self.full_lookup(args)
+    }
+
+    fn full_lookup(&self, args: &[&[u8]]) -> Result<Known, (Option<CommandId>, CommandError)> {
         let command = match self.shared.registry.lookup(args) {
             Lookup::Found(command) => command,
             Lookup::UnknownCommand => return Err((None, unknown_command(args))),
@@ -335,15 +360,15 @@ impl Engine {
 
     /// DEBUG and MODULE want to be enabled by configuration.
     fn protected(&self, command: Command, session: &Session) -> Option<CommandError> {
-        let setting = match command.full_name.split('|').next() {
-            Some("debug") => self.config.enable_debug_command,
-            Some("module") => self.config.enable_module_command,
-            _ => return None,
+        let setting = match command.role {
+            Role::Debug => self.config.enable_debug_command,
+            Role::Module => self.config.enable_module_command,
+            Role::Plain | Role::Exec | Role::Touch => return None,
         };
         if setting == Access::Yes || setting == Access::Local && is_local(session) {
             return None;
         }
-        let name = if command.full_name == "debug" { "DEBUG" } else { "MODULE" };
+        let name = if command.role == Role::Debug { "DEBUG" } else { "MODULE" };
         let option = name.to_ascii_lowercase();
         Some(CommandError::owned(format!(
             "ERR {name} command not allowed. If the enable-{option}-command option is set to \"local\", you can run \
@@ -353,11 +378,9 @@ impl Engine {
     }
 
     fn is_paused(&self, command: Command, session: &Session) -> bool {
-        if session.info.kind() == ClientKind::Replica {
-            return false;
-        }
         match self.shared.pause.mode(self.now_ms) {
             PauseMode::Off => false,
+            _ if session.info.kind() == ClientKind::Replica => false,
             PauseMode::All => {
                 command.full_name != "client|unpause" && session.multi.is_none()
                     || command.full_name == "exec"
@@ -370,13 +393,14 @@ impl Engine {
     fn perform(
         &mut self,
         admitted: Admitted,
+        hash: Option<u64>,
         space: &mut Locked<'_>,
         session: &mut Session,
         args: &[&[u8]],
         reply: &mut Writer,
     ) {
         let command = admitted.0;
-        let hashed = match self.lock(command, space, session, args) {
+        let hashed = match self.lock(command, hash, space, session, args) {
             Ok(hashed) => hashed,
             Err(error) => return self.refuse(Some(command.id), error, session, reply),
         };
@@ -397,12 +421,22 @@ impl Engine {
     fn lock<'b>(
         &mut self,
         command: Command,
+        hash: Option<u64>,
         space: &mut Locked<'_>,
         session: &Session,
         args: &'b [&'b [u8]],
     ) -> Result<SmallVec<[HashedKey<'b>; 2]>, CommandError> {
         let mut hashed = SmallVec::new();
-        if command.full_name == "exec" {
+        if command.single_key != 0
+            && let Some(key) = args.get(usize::from(command.single_key))
+            && command.spec.locks != Locks::All
+        {
+            let key = hash.map_or_else(|| space.key(key), |hash| HashedKey { bytes: key, hash });
+            hashed.push(key);
+            space.relock_keys(&hashed);
+            return Ok(hashed);
+        }
+        if command.role == Role::Exec {
             self.lock_transaction(space, session);
             return Ok(hashed);
         }
@@ -420,10 +454,13 @@ impl Engine {
             space.relock_all();
             return Ok(hashed);
         }
-        hashed.extend(
-            self.found.iter().filter_map(|k| args.get(k.position)).map(|key| self.hash_key(space, key)),
-        );
+        hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
         space.relock_keys(&hashed);
+        for some in hashed.chunks(PREFETCHED).take(8) {
+            if some.len() > 1 {
+                prefetch(space, session.db, || some.iter().map(|key| key.hash));
+            }
+        }
         Ok(hashed)
     }
 
@@ -461,7 +498,7 @@ impl Engine {
         let stats = shared.stats.worker(self.worker);
         self.events.wanted = self.wanted();
         let mut policy = self.policy;
-        policy.touch = !session.no_touch || command.full_name == "touch";
+        policy.touch = !session.no_touch || command.role == Role::Touch;
         reply.set_protocol(session.protocol);
         let mut cx = Cx {
             command,
@@ -478,6 +515,7 @@ impl Engine {
                 reclaimer: &shared.reclaimer,
                 preceding: &mut self.preceding,
                 hashed,
+                hashed_at: Cell::new(0),
             },
             reply,
             session,
@@ -568,8 +606,8 @@ impl Engine {
 
     /// Statistics of a command that ran.
     fn account(&mut self, command: Command, session: &Session, args: &[&[u8]], reply_bytes: usize) {
-        let now = Instant::now();
-        let ns = now.duration_since(self.last_tick).as_nanos() as u64;
+        let now = self.ticker.now();
+        let ns = self.ticker.ns_between(self.last_tick, now);
         self.last_tick = now;
         let stats = self.shared.stats.worker(self.worker);
         stats.commands_processed.add(1);
@@ -610,6 +648,17 @@ impl Engine {
         if let Some(id) = command {
             stats.command(id).rejected.add(1);
         }
+    }
+}
+
+/// Starts loading buckets, then entries of keys whose shards are held.
+#[inline]
+fn prefetch<I: Iterator<Item = u64>>(space: &Locked<'_>, db: DbIndex, hashes: impl Fn() -> I) {
+    for hash in hashes() {
+        space.prefetch_bucket(db, &HashedKey { bytes: b"", hash });
+    }
+    for hash in hashes() {
+        space.prefetch_entry(db, &HashedKey { bytes: b"", hash });
     }
 }
 
@@ -689,7 +738,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
         cx.reply.error_bytes(&unknown_command(args).message());
         return;
     };
-    let before = Instant::now();
+    let before = cx.shared.ticker.now();
     let start = cx.reply.len();
     let (effect, extra) = {
         let mut inner = Cx {
@@ -707,6 +756,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
                 reclaimer: cx.keys.reclaimer,
                 preceding: &mut *cx.keys.preceding,
                 hashed: &[],
+                hashed_at: Cell::new(0),
             },
             reply: &mut *cx.reply,
             session: &mut *cx.session,
@@ -719,7 +769,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
             extra_changes: 0,
             nested_changes: 0,
         };
-        inner.keys.policy.touch = !inner.session.no_touch || command.full_name == "touch";
+        inner.keys.policy.touch = !inner.session.no_touch || command.role == Role::Touch;
         let outcome = match command.spec.handler {
             Some(handler) if command.spec.arity.accepts(args.len()) => handler(&mut inner),
             _ => Err(CommandError::Arity(command.full_name.into())),
@@ -734,7 +784,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
         });
         (effect, inner.extra_changes)
     };
-    let ns = before.elapsed().as_nanos() as u64;
+    let ns = cx.shared.ticker.ns_between(before, cx.shared.ticker.now());
     cx.stats.commands_processed.add(1);
     cx.stats.command(command.id).record(ns, cx.config.latency_tracking);
     let reply_bytes = cx.reply.len().saturating_sub(start);

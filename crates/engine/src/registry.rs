@@ -1,6 +1,6 @@
 //! All commands by name and by number. Built once at start; a lookup is one hash and usually one comparison.
 
-use crate::spec::{Flags, Spec};
+use crate::spec::{Begin, Find, Flags, KeyFlags, Spec};
 use std::collections::HashMap;
 
 /// A command's number: its place in the registry; the index of its statistics.
@@ -16,6 +16,50 @@ pub struct Command {
     pub parent: Option<CommandId>,
     /// `container|sub` or the plain name, lower case.
     pub full_name: &'static str,
+    /// What the pipeline itself must know of it.
+    pub role: Role,
+    /// Where the key stands, for commands that have exactly one at a fixed place: nearly all. 0 for others.
+    pub single_key: u8,
+}
+
+/// Commands that the pipeline treats in ways of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Plain,
+    Exec,
+    Touch,
+    /// DEBUG, or a part of it.
+    Debug,
+    /// MODULE, or a part of it.
+    Module,
+}
+
+impl Role {
+    fn of(top_level: &str) -> Role {
+        match top_level {
+            "exec" => Role::Exec,
+            "touch" => Role::Touch,
+            "debug" => Role::Debug,
+            "module" => Role::Module,
+            _ => Role::Plain,
+        }
+    }
+}
+
+fn single_key(spec: &Spec) -> u8 {
+    match spec.key_specs {
+        [one]
+            if spec.get_keys.is_none()
+                && !one.flags.contains(KeyFlags::NOT_KEY)
+                && matches!(one.find, Find::Range { last: 0, .. }) =>
+        {
+            match one.begin {
+                Begin::Index(at) => u8::try_from(at).unwrap_or(0),
+                _ => 0,
+            }
+        }
+        _ => 0,
+    }
 }
 
 impl std::fmt::Debug for Command {
@@ -43,18 +87,67 @@ pub enum Lookup {
 
 /// Names longer than this can't be a command's (a `rename-command` may exceed it no more than this either).
 const MAX_NAME: usize = 64;
+/// Names up to this long are compared as one number.
+const SHORT_NAME: usize = 16;
 
 /// The table of commands.
 pub struct Registry {
     commands: Vec<Command>,
-    /// Open addressing over lower-case top-level names: (name's hash, command).
-    slots: Box<[Option<(u32, CommandId)>]>,
-    names: Vec<Box<[u8]>>,
+    /// Open addressing over lower-case top-level names of at most 16 bytes: (the name as a number, command).
+    slots: Box<[(u128, CommandId)]>,
+    /// The longer names.
+    long_names: HashMap<Box<[u8]>, CommandId>,
     children: HashMap<(CommandId, Vec<u8>), CommandId>,
 }
 
-fn fnv(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |h, &b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+/// The name's bytes in lower case as a number, the first lowest; 0 is nobody's. `None` where it is too long for that.
+#[inline]
+fn short_name(name: &[u8]) -> Option<u128> {
+    // Two overlapping reads instead of a loop or a call: names are short, and there is one per request.
+    let word = match name.len() {
+        // A zero byte at the end would not show in the number, and no name has one.
+        len if len == 0 || name[len - 1] == 0 => 0,
+        len @ 1..=3 => {
+            u128::from(name[0])
+                | u128::from(name[len / 2]) << (len / 2 * 8)
+                | u128::from(name[len - 1]) << (len * 8 - 8)
+        }
+        len @ 4..=8 => u128::from(u32_at(name, 0)) | u128::from(u32_at(name, len - 4)) << (len * 8 - 32),
+        len @ 9..=SHORT_NAME => {
+            u128::from(u64_at(name, 0)) | u128::from(u64_at(name, len - 8)) << (len * 8 - 64)
+        }
+        _ => return None,
+    };
+    let (low, high) = (word as u64, (word >> 64) as u64);
+    Some(u128::from(lower_word(low)) | u128::from(lower_word(high)) << 64)
+}
+
+#[inline]
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+#[inline]
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Eight letters at once to lower case; other bytes stay.
+#[inline]
+fn lower_word(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low_bits = word & (0x7f * EACH);
+    let from_a = low_bits + (0x80 - u64::from(b'A')) * EACH;
+    let past_z = low_bits + (0x7f - u64::from(b'Z')) * EACH;
+    let capital = (from_a ^ past_z) & !word & (0x80 * EACH);
+    word | capital >> 2
+}
+
+/// Where the search for a short name begins, before masking.
+#[inline]
+fn spread(name: u128) -> usize {
+    let folded = (name as u64) ^ ((name >> 64) as u64).rotate_left(23);
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
 }
 
 /// Lower-cases into a fixed buffer; `None` where the name is too long to be one.
@@ -75,14 +168,24 @@ impl Registry {
         let mut top = Vec::new();
         for spec in families.iter().flat_map(|family| family.iter()) {
             let id = CommandId(commands.len() as u16);
-            commands.push(Command { id, spec, parent: None, full_name: spec.name });
+            let role = Role::of(spec.name);
+            let single = single_key(spec);
+            commands.push(Command { id, spec, parent: None, full_name: spec.name, role, single_key: single });
             top.push((spec.name.as_bytes().to_vec(), id));
             for sub in spec.subcommands {
                 let sub_id = CommandId(commands.len() as u16);
                 // Lives as long as the process: there is one registry, built at start.
                 let full_name: &'static str =
                     Box::leak(format!("{}|{}", spec.name, sub.name).into_boxed_str());
-                commands.push(Command { id: sub_id, spec: sub, parent: Some(id), full_name });
+                let single = single_key(sub);
+                commands.push(Command {
+                    id: sub_id,
+                    spec: sub,
+                    parent: Some(id),
+                    full_name,
+                    role,
+                    single_key: single,
+                });
                 children.insert((id, sub.name.as_bytes().to_vec()), sub_id);
             }
         }
@@ -95,18 +198,20 @@ impl Registry {
             }
         }
         let size = (top.len() * 4).next_power_of_two();
-        let mut slots = vec![None; size].into_boxed_slice();
-        let mut names = vec![Box::from(&b""[..]); commands.len()];
+        let mut slots = vec![(0, CommandId(0)); size].into_boxed_slice();
+        let mut long_names = HashMap::new();
         for (name, id) in top {
-            let hash = fnv(&name);
-            let mut at = hash as usize & (size - 1);
-            while slots[at].is_some() {
+            let Some(short) = short_name(&name) else {
+                long_names.insert(name.into_boxed_slice(), id);
+                continue;
+            };
+            let mut at = spread(short) & (size - 1);
+            while slots[at].0 != 0 {
                 at = (at + 1) & (size - 1);
             }
-            slots[at] = Some((hash, id));
-            names[id.0 as usize] = name.into_boxed_slice();
+            slots[at] = (short, id);
         }
-        Registry { commands, slots, names, children }
+        Registry { commands, slots, long_names, children }
     }
 
     /// The command that the arguments name; containers are resolved to their subcommand.
@@ -127,18 +232,23 @@ impl Registry {
     /// A top-level command by any-case name.
     #[inline]
     pub fn by_name(&self, name: &[u8]) -> Option<Command> {
-        let mut buffer = [0; MAX_NAME];
-        let name = lower(name, &mut buffer)?;
-        let hash = fnv(name);
+        let Some(short) = short_name(name) else { return self.by_long_name(name) };
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        while let Some((h, id)) = self.slots[at] {
-            if h == hash && *self.names[id.0 as usize] == *name {
-                return Some(self.commands[id.0 as usize]);
+        let mut at = spread(short) & mask;
+        loop {
+            match self.slots[at] {
+                (0, _) => return None,
+                (known, id) if known == short => return Some(self.commands[id.0 as usize]),
+                _ => at = (at + 1) & mask,
             }
-            at = (at + 1) & mask;
         }
-        None
+    }
+
+    #[cold]
+    fn by_long_name(&self, name: &[u8]) -> Option<Command> {
+        let mut buffer = [0; MAX_NAME];
+        let id = self.long_names.get(lower(name, &mut buffer)?)?;
+        Some(self.commands[id.0 as usize])
     }
 
     /// A container's subcommand by any-case name.
@@ -162,7 +272,8 @@ impl Registry {
 
     /// The top-level commands that a client can name.
     pub fn top_level(&self) -> impl Iterator<Item = Command> + '_ {
-        self.slots.iter().flatten().map(|(_, id)| self.commands[id.0 as usize])
+        let short = self.slots.iter().filter(|(name, _)| *name != 0).map(|(_, id)| id);
+        short.chain(self.long_names.values()).map(|id| self.commands[id.0 as usize])
     }
 
     /// The command of a number.
@@ -178,6 +289,9 @@ mod tests {
     static SPECS: &[Spec] = &[
         Spec { name: "get", ..Spec::NEW },
         Spec { name: "config", subcommands: &[Spec { name: "get", ..Spec::NEW }], ..Spec::NEW },
+        Spec { name: "georadiusbymember_ro", ..Spec::NEW },
+        Spec { name: "bzpopmax", ..Spec::NEW },
+        Spec { name: "hpexpireat", ..Spec::NEW },
     ];
 
     fn found(registry: &Registry, args: &[&[u8]]) -> Option<&'static str> {
@@ -191,6 +305,12 @@ mod tests {
     fn names_are_found_in_any_case() {
         let registry = Registry::new(&[SPECS], &[]);
         assert_eq!(found(&registry, &[b"GeT"]), Some("get"));
+        assert_eq!(found(&registry, &[b"GEORADIUSbymember_RO"]), Some("georadiusbymember_ro"));
+        assert_eq!(found(&registry, &[b"BZPOPmax"]), Some("bzpopmax"));
+        assert_eq!(found(&registry, &[b"hpexpireAT"]), Some("hpexpireat"));
+        for no_name in [&b""[..], b"g", b"ge\0", b"get\0", b"bzpopma\x18", b"G\xc5T", b"'et"] {
+            assert_eq!(found(&registry, &[no_name]), None, "{no_name:?}");
+        }
         assert_eq!(found(&registry, &[b"CONFIG", b"GET"]), Some("config|get"));
         assert!(matches!(registry.lookup(&[b"config", b"nope"]), Lookup::UnknownSubcommand(_)));
         assert_eq!(found(&registry, &[&[b'x'; 500]]), None);

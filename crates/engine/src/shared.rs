@@ -8,6 +8,7 @@ use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
 use crate::watch::Watches;
+use kara_base::clock::Ticker;
 use kara_keyspace::Keyspace;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
@@ -118,6 +119,8 @@ pub struct Shared {
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,
     pub started_ms: i64,
+    /// Times commands.
+    pub ticker: Ticker,
     pub workers: usize,
     /// Bytes used when the server was ready, for INFO.
     pub startup_memory: AtomicU64,

@@ -103,6 +103,13 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// Whether any key of the database has an expiry, as far as the key's shard knows. Where none has, nobody needs to
+    /// look for expired keys first.
+    #[inline]
+    pub fn any_expires(&self, db: DbIndex, key: &HashedKey<'_>) -> bool {
+        self.shard(key.hash).db(db).table.expires_len() > 0
+    }
+
     #[inline]
     pub fn find(&self, db: DbIndex, key: &HashedKey<'_>) -> Option<&Entry> {
         self.shard(key.hash).db(db).table.find(self.keyspace.table_hash(key.hash), key.bytes)

@@ -4,6 +4,7 @@ use crate::apply::Process;
 use crate::host::ServerHost;
 use crate::listen::Listeners;
 use crate::worker::{WAKE, Worker};
+use kara_base::clock::Ticker;
 use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
 use kara_engine::commands::FAMILIES;
@@ -70,6 +71,7 @@ impl Server {
             reclaimer,
             pause: Pause::default(),
             started_ms: host.now_ms(),
+            ticker: Ticker::new(),
             run_id: run_id(&mut Rng::new(secret[2])),
             host: Box::new(host.clone()),
             workers,

@@ -3,6 +3,7 @@
 use crate::conn::{Conn, Sent};
 use crate::host::{Mail, ServerHost};
 use crate::transport::Transport;
+use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use kara_engine::pipeline::{Engine, Flow};
 use kara_engine::session::Session;
@@ -45,7 +46,9 @@ pub struct Worker {
     read_buffer: Vec<u8>,
     requests: Vec<Request>,
     reply: Writer,
-    last_tick: Instant,
+    /// When the last tick was, and when the last turn ended.
+    last_tick: Tick,
+    turn_end: Tick,
     next_check: usize,
     /// Commands run up to the last turn.
     commands_before: u64,
@@ -69,6 +72,7 @@ enum End {
 impl Worker {
     /// A worker around its poll; its mailbox exists already.
     pub fn new(index: usize, poll: Poll, engine: Engine, host: ServerHost) -> Self {
+        let now = engine.shared.ticker.now();
         Worker {
             index,
             poll,
@@ -82,7 +86,8 @@ impl Worker {
             read_buffer: vec![0; READ_CHUNK],
             requests: (0..BATCH).map(|_| Request::new()).collect(),
             reply: Writer::new(Protocol::Resp2),
-            last_tick: Instant::now(),
+            last_tick: now,
+            turn_end: now,
             next_check: 0,
             commands_before: 0,
         }
@@ -105,7 +110,7 @@ impl Worker {
     fn turn(&mut self, events: &mut Events, mut backlog: bool) -> io::Result<bool> {
         let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
         let timeout = if self.again.is_empty() && !backlog {
-            period.saturating_sub(self.last_tick.elapsed())
+            period.saturating_sub(self.since(self.last_tick, self.turn_end))
         } else {
             Duration::ZERO
         };
@@ -113,8 +118,7 @@ impl Worker {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             other => other?,
         }
-        let turn_start = Instant::now();
-        self.engine.begin_turn(self.host.now_ms());
+        let turn_start = self.engine.begin_turn(self.host.now_ms());
         for slot in std::mem::take(&mut self.again) {
             self.serve(slot);
         }
@@ -136,20 +140,26 @@ impl Worker {
             backlog = sockets.accept(&self.host, &self.shared, &self.engine.config);
         }
         self.read_mail();
-        if self.last_tick.elapsed() >= period {
-            let begin = Instant::now();
-            self.last_tick = begin;
+        if self.since(self.last_tick, turn_start) >= period {
+            self.last_tick = turn_start;
+            let begin = self.shared.ticker.now();
             self.tick();
-            self.shared.observe.turns.cron(begin.elapsed().as_nanos() as u64);
+            let took = self.since(begin, self.shared.ticker.now());
+            self.shared.observe.turns.cron(took.as_nanos() as u64);
         }
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
-        let ns = turn_start.elapsed().as_nanos() as u64;
+        self.turn_end = self.shared.ticker.now();
+        let ns = self.shared.ticker.ns_between(turn_start, self.turn_end);
         stats.eventloop_ns.add(ns);
         let commands = stats.commands_processed.get();
         self.shared.observe.turns.turn(ns, commands.saturating_sub(self.commands_before));
         self.commands_before = commands;
         Ok(backlog)
+    }
+
+    fn since(&self, from: Tick, to: Tick) -> Duration {
+        Duration::from_nanos(self.shared.ticker.ns_between(from, to))
     }
 
     /// Reads the mailbox until it is empty.
@@ -357,7 +367,6 @@ impl Worker {
                 Parsed::Requests(n) => {
                     let batch = &requests[..n];
                     end = self.run_batch(conn, &mut space, &input[done..], batch, &steps, &mut done);
-                    self.engine.forget_batch();
                 }
                 Parsed::Nothing => {
                     done += steps.last().copied().unwrap_or(0);
@@ -444,20 +453,24 @@ impl Worker {
         done: &mut usize,
     ) -> End {
         let base = *done;
-        if batch.len() > 1 {
+        let is_ahead = batch.len() > 1;
+        if is_ahead {
             let starts = std::iter::once(&0).chain(ends);
-            self.engine.prefetch(
+            self.engine.look_ahead(
                 space,
                 conn.session.db,
                 batch.iter().zip(starts).map(|(r, &start)| (r, &input[start..])),
             );
         }
         let mut start = 0;
-        for (request, &end) in batch.iter().zip(ends) {
+        for (place, (request, &end)) in batch.iter().zip(ends).enumerate() {
+            let place = if is_ahead { place } else { usize::MAX };
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(&input[start..], &mut args);
             start = end;
-            if self.engine.run(space, &mut conn.session, &args, &mut self.reply) == Flow::Postpone {
+            if self.engine.run_ahead(place, space, &mut conn.session, &args, &mut self.reply)
+                == Flow::Postpone
+            {
                 conn.postponed = true;
                 return End::Keep;
             }

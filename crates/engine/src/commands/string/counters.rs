@@ -14,8 +14,7 @@ fn add(cx: &mut Cx, delta: i64, event: &'static str) -> Outcome {
     };
     let new =
         old.checked_add(delta).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
-    let mut digits = itoa::Buffer::new();
-    cx.keys.set_string(key, digits.format(new).as_bytes(), ExpiryUpdate::Keep);
+    cx.keys.set_string_value(key, StrValue::Int(new), ExpiryUpdate::Keep);
     cx.keys.changed(key, Class::STRING, event);
     cx.reply.integer(new);
     Ok(Effect::Verbatim)
