@@ -229,7 +229,8 @@ impl Pair {
         first.map_or(Ok(()), |finding| Err(Fault::Found(finding)))
     }
 
-    /// Steps that read the whole dataset: DEBUG DIGEST, or every key where our server has no digest.
+    /// Steps that read the whole dataset: digests of every key and of everything, or every key's value where our server
+    /// has no digest.
     fn dataset_steps(&mut self) -> Vec<Step> {
         let step = |comparison, words: &[&[u8]]| Step {
             resp3: true,
@@ -239,6 +240,12 @@ impl Pair {
         let digest = self.our_clients[1].try_call(&["DEBUG", "DIGEST"]);
         let mut steps = vec![step(Comparison::Exact, &[b"DBSIZE"])];
         if digest.is_ok_and(|reply| !reply.is_error()) {
+            for key in self.their_clients[1].call(&["KEYS", "*"]).items() {
+                steps.push(step(
+                    Comparison::Exact,
+                    &[b"DEBUG", b"DIGEST-VALUE", key.bytes().unwrap_or_default()],
+                ));
+            }
             steps.push(step(Comparison::Exact, &[b"DEBUG", b"DIGEST"]));
             return steps;
         }
@@ -433,6 +440,7 @@ fn kind_of(request: &Request, ours: &Reply, theirs: &Reply) -> String {
             let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_alphabetic() || ",.-:/".contains(c));
             format!("-{}", unquoted.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" "))
         }
+        Reply::Simple(text) if text.len() == 40 => "digest".into(),
         Reply::Simple(text) => format!("+{}", String::from_utf8_lossy(text)),
         Reply::Integer(_) => "integer".into(),
         Reply::Array(items) if items.is_empty() => "empty array".into(),

@@ -58,6 +58,7 @@ pub const FAMILIES: &[(&str, &str)] = &[
     ("zset", include_str!("families/zset.txt")),
     ("geo", include_str!("families/geo.txt")),
     ("stream", include_str!("families/stream.txt")),
+    ("sort", include_str!("families/sort.txt")),
     ("generic", include_str!("families/generic.txt")),
     ("transaction", include_str!("families/transaction.txt")),
     ("script", include_str!("families/script.txt")),

@@ -33,6 +33,7 @@ impl Mood {
         let home = match family {
             "bitmap" => "bits",
             "hyperloglog" => "hll",
+            "sort" => "list",
             "generic" | "transaction" | "script" | "server" => "any",
             other => other,
         };

@@ -176,6 +176,14 @@ fn arrange(
 fn sort_generic(cx: &mut Cx, may_store: bool) -> Outcome {
     let mut query = Query::parse(cx.args.get(2..).unwrap_or_default(), may_store)?;
     let in_script = matches!(cx.origin, crate::session::Origin::Script);
+    let small_zset = |entry: &Entry| entry.get::<ZSet>().is_some_and(|set| set.as_listpack().is_some());
+    if cx.keys.peek(cx.args[1]).is_some_and(small_zset) {
+        // The reference converts what it sorts, and OBJECT ENCODING, ZSCAN and negative offsets show it.
+        let config = super::zset::config(cx);
+        if let Some(set) = cx.keys.write_as::<ZSet>(cx.args[1])? {
+            set.grow(&config);
+        }
+    }
     let sorted = match cx.keys.read(cx.args[1]) {
         None => Vec::new(),
         Some(entry) => {

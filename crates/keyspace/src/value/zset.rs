@@ -272,7 +272,7 @@ impl ZSet {
     }
 
     /// Becomes a tree.
-    fn grow(&mut self, config: &ZSetConfig) {
+    pub fn grow(&mut self, config: &ZSetConfig) {
         let ZSet::Listpack(list) = self else { return };
         let members: Vec<(f64, Vec<u8>)> =
             pairs::items(list).map(|(member, score)| (score, member.to_bytes())).collect();

@@ -65,7 +65,15 @@ fn parse_point(lon: &[u8], lat: &[u8]) -> Result<Point, CommandError> {
 
 /// The position that a member's score stands for.
 fn position(score: f64) -> Point {
-    geohash::decode(score as u64)
+    geohash::decode(hash_of(score))
+}
+
+/// A score's hash. Scores that ZADD put outside a hash's range become what the reference's processor makes of them:
+/// negative ones wrap around, and 2^63 stands for what is too large.
+fn hash_of(score: f64) -> u64 {
+    const TOP: f64 = 9_223_372_036_854_775_808.0;
+    let convert = |score: f64| if score.abs() < TOP { score as i64 } else { i64::MIN } as u64;
+    if score < TOP { convert(score) } else { convert(score - TOP) ^ 1 << 63 }
 }
 
 /// A distance with four digits after the point.
@@ -233,7 +241,7 @@ fn geohash(cx: &mut Cx) -> Outcome {
     cx.reply.array(members.len());
     for member in members {
         match set.and_then(|set| set.score(member)) {
-            Some(score) => cx.reply.bulk(&geohash::geohash_string(score as u64)),
+            Some(score) => cx.reply.bulk(&geohash::geohash_string(hash_of(score))),
             None => cx.reply.null(),
         }
     }

@@ -58,8 +58,9 @@ const XINFO_STREAM: Spec = Spec {
 };
 
 fn xinfo_stream(cx: &mut Cx) -> Outcome {
-    let full = full_count(cx)?;
+    let full = full_count(cx);
     let stream = cx.keys.read_as::<Stream>(cx.arg(2))?.ok_or(CommandError::NoSuchKey)?;
+    let full = full?;
     match full {
         None => brief(cx.reply, stream),
         Some(count) => complete(cx.reply, stream, count),

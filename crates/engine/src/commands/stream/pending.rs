@@ -364,6 +364,8 @@ fn finish(cx: &mut Cx, key: &[u8], created: bool, changes: u64, journal: Vec<Own
 const ATTEMPTS_PER_ENTRY: u64 = 10;
 /// The highest COUNT: the reference's limit for a table of that many ids.
 const AUTOCLAIM_MAX_COUNT: i64 = i64::MAX / 16;
+/// Beyond this COUNT the reference's table of ids doesn't fit into the address space.
+const AUTOCLAIM_MAX_TABLE: u64 = (7 << 44) / 16;
 
 pub(super) const XAUTOCLAIM: Spec = Spec {
     name: "xautoclaim",
@@ -419,6 +421,11 @@ fn xautoclaim(cx: &mut Cx) -> Outcome {
     let missing = || no_group(target.key, target.group);
     let stream = cx.keys.write_as::<Stream>(target.key)?.ok_or_else(missing)?;
     let group = stream.group_mut(target.group).ok_or_else(missing)?;
+    if count > AUTOCLAIM_MAX_TABLE {
+        return Err(CommandError::text(
+            "ERR Insufficient memory, failed allocating transient memory, COUNT too high.",
+        ));
+    }
     let (consumer, created) = group.get_or_create_consumer(target.consumer, now_ms);
     group.consumer_mut(consumer).seen_ms = now_ms;
     let claim = Claim {
