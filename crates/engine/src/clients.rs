@@ -1,5 +1,6 @@
 //! The connected clients as others see them: what CLIENT LIST shows and CLIENT KILL reaches, from any worker.
 
+use crate::blocking::Waiter;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,6 +114,8 @@ pub struct ClientInfo {
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
+    /// The client's place in the waiting lists, for CLIENT UNBLOCK.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// Set by CLIENT KILL; the worker closes the connection when it next looks.
     pub kill: AtomicBool,
 }
@@ -165,6 +168,7 @@ impl ClientInfo {
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
             commands: AtomicU64::new(0),
+            waiter: Mutex::new(None),
             kill: AtomicBool::new(false),
         }
     }

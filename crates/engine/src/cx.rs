@@ -1,5 +1,6 @@
 //! What a handler gets: its arguments, the keys under lock, the reply, the session and what all share.
 
+use crate::blocking::WaitFor;
 use crate::config::Config;
 use crate::effect::OwnedCommand;
 use crate::error::CommandError;
@@ -28,6 +29,8 @@ pub struct Cx<'a, 'k> {
     pub now_ms: i64,
     /// Effects of commands that ran inside this one (EXEC, scripts), in order.
     pub nested: &'a mut Vec<(DbIndex, OwnedCommand)>,
+    /// What the command waits for, if it found nothing; see [`Cx::wait`].
+    pub waits: &'a mut Option<WaitFor>,
     /// Changes beyond the first that this command made, for `rdb_changes_since_last_save`.
     pub extra_changes: u64,
     /// How many of the commands that ran inside this one changed something.

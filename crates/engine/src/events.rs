@@ -21,7 +21,7 @@ pub enum What {
     Changed,
     /// A notification is to be published.
     Notify(Class, &'static str),
-    /// It now holds something that blocked clients may wait for.
+    /// Waiting clients want to look at it: it holds more than before, or is gone.
     Ready,
     /// Every key of the event's database is gone; of all databases with `true`. The event's key is empty.
     Flushed { all: bool },
@@ -43,13 +43,15 @@ pub struct Wanted {
     pub classes: Class,
     /// Somebody WATCHes or tracks keys.
     pub changes: bool,
-    /// Somebody is blocked on a key.
+    /// Somebody waits for a key.
     pub ready: bool,
+    /// Somebody waits for a key who wants to know if it goes away.
+    pub gone: bool,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Wanted { classes: Class::empty(), changes: false, ready: false }
+        Wanted { classes: Class::empty(), changes: false, ready: false, gone: false }
     }
 }
 
@@ -74,6 +76,14 @@ impl Events {
     #[inline]
     pub fn ready(&mut self, db: DbIndex, key: &[u8]) {
         if self.wanted.ready {
+            self.list.push(KeyEvent { db, key: key.to_vec(), what: What::Ready });
+        }
+    }
+
+    /// The key is gone, or holds another type than before.
+    #[inline]
+    pub fn gone(&mut self, db: DbIndex, key: &[u8]) {
+        if self.wanted.gone {
             self.list.push(KeyEvent { db, key: key.to_vec(), what: What::Ready });
         }
     }

@@ -55,6 +55,9 @@ impl Engine {
         let more = |progress: ExpireProgress| !progress.finished && progress.expired > 0;
         self.journal_preceding();
         self.deliver_events(&space);
+        if !self.ready.is_empty() {
+            self.serve_ready(&mut space);
+        }
         more(whole) || more(fields)
     }
 }

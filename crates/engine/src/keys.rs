@@ -116,6 +116,7 @@ impl<'a, 'k> Keys<'a, 'k> {
         }
         self.stats.expired_keys.add(1);
         self.events.changed(db, key);
+        self.events.gone(db, key);
         self.events.notify(db, Class::EXPIRED, "expired", key);
     }
 
@@ -271,6 +272,8 @@ impl<'a, 'k> Keys<'a, 'k> {
         }
         if created || replaces_expired {
             self.events.notify(self.db, Class::NEW, "new", key);
+        } else {
+            self.events.gone(self.db, key);
         }
     }
 
@@ -315,7 +318,11 @@ impl<'a, 'k> Keys<'a, 'k> {
     /// Removes a key and hands over what it held.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
         let key = self.key(key);
-        if self.alive(self.db, &key) { self.space.remove(self.db, &key) } else { None }
+        if !self.alive(self.db, &key) {
+            return None;
+        }
+        self.events.gone(self.db, key.bytes);
+        self.space.remove(self.db, &key)
     }
 
     /// The expiry of a key that is there, Unix ms.

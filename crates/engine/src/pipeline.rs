@@ -2,6 +2,7 @@
 //! is the next stage's only input, so no path can skip a check.
 
 use crate::access;
+use crate::blocking::{ReadyKeys, WaitFor};
 use crate::clients::{ClientFlags, ClientKind};
 use crate::config::{Access, Config, MaxmemoryPolicy};
 use crate::cx::Cx;
@@ -13,7 +14,7 @@ use crate::keys::{Keys, Policy};
 use crate::observe::Call;
 use crate::registry::{Command, CommandId, Lookup, Role};
 use crate::session::{Origin, ReplyMode, Session};
-use crate::shared::{PauseMode, Shared};
+use crate::shared::{Message, PauseMode, Shared};
 use crate::spec::{Flags, Locks};
 use kara_base::clock::{Tick, Ticker};
 use kara_base::ids::DbIndex;
@@ -22,6 +23,7 @@ use kara_keyspace::{HashedKey, Locked};
 use kara_resp::{Request, Writer};
 use smallvec::SmallVec;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,10 +46,14 @@ pub struct Engine {
     found: Vec<KeyAt>,
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
-    ticker: Ticker,
-    last_tick: Tick,
+    pub(crate) ticker: Ticker,
+    pub(crate) last_tick: Tick,
     /// What the look-ahead found out about the requests of the batch at hand, in their order.
     ahead: SmallVec<[Ahead; 16]>,
+    /// What the handler that just ran asked to wait for.
+    pub(crate) waits: Option<WaitFor>,
+    pub(crate) ready: ReadyKeys,
+    pub(crate) outbox: VecDeque<Message>,
 }
 
 /// A request of the batch as the look-ahead saw it.
@@ -65,6 +71,8 @@ pub enum Flow {
     Next,
     /// Held back by CLIENT PAUSE or the like: run the same command again when a `Resume` message comes.
     Postpone,
+    /// The client waits (`Session::waiting` says for how long): nothing of it runs until it was served.
+    Wait,
 }
 
 /// A command that exists, with the right number of arguments.
@@ -109,6 +117,9 @@ impl Engine {
             ticker: shared.ticker,
             last_tick: shared.ticker.now(),
             ahead: SmallVec::new(),
+            waits: None,
+            ready: ReadyKeys::default(),
+            outbox: VecDeque::new(),
             shared,
             worker,
             config,
@@ -177,6 +188,7 @@ impl Engine {
 
     /// A connection is gone: what it held or waited for is released.
     pub fn client_gone(&mut self, session: &mut Session) {
+        self.abandon_wait(session);
         session.end_multi();
         session.unwatch(&self.shared.watches);
     }
@@ -224,7 +236,8 @@ impl Engine {
         Wanted {
             classes: self.classes,
             changes: !self.shared.watches.is_empty(),
-            ready: self.shared.awaited_keys.load(Relaxed) > 0,
+            ready: self.shared.waiting.keys() > 0,
+            gone: self.shared.waiting.keys_on_nokey() > 0,
         }
     }
 
@@ -262,7 +275,9 @@ impl Engine {
         match outcome {
             Ok(Verdict::Run(admitted)) => {
                 let hash = ahead.and_then(|ahead| ahead.hash);
-                self.perform(admitted, hash, space, session, args, reply);
+                if self.perform(admitted, hash, space, session, args, reply) == Flow::Wait {
+                    return Flow::Wait;
+                }
             }
             Ok(Verdict::Queued) => {}
             Ok(Verdict::Postpone) => return Flow::Postpone,
@@ -318,6 +333,7 @@ impl Engine {
         reply: &mut Writer,
     ) -> Result<Verdict, (Option<CommandId>, CommandError)> {
         let command = known.0;
+        session.info.last_command.store(command.id.0, Relaxed);
         let refuse = |error| Err((Some(command.id), error));
         if !session.authenticated && !command.is(Flags::NO_AUTH) {
             return refuse(CommandError::text("NOAUTH Authentication required."));
@@ -381,12 +397,18 @@ impl Engine {
         match self.shared.pause.mode(self.now_ms) {
             PauseMode::Off => false,
             _ if session.info.kind() == ClientKind::Replica => false,
-            PauseMode::All => {
-                command.full_name != "client|unpause" && session.multi.is_none()
-                    || command.full_name == "exec"
-            }
-            PauseMode::Writes => command.is(Flags::WRITE) || command.is(Flags::MAY_REPLICATE),
+            PauseMode::All => true,
+            PauseMode::Writes if command.role == Role::Exec => self.queued_writes(session),
+            PauseMode::Writes => may_replicate(command),
         }
+    }
+
+    /// Whether EXEC would write.
+    fn queued_writes(&self, session: &Session) -> bool {
+        session.multi.iter().flat_map(|multi| &multi.queue).any(|queued| {
+            let lookup = self.shared.registry.lookup(&queued.args());
+            matches!(lookup, Lookup::Found(command) if may_replicate(command))
+        })
     }
 
     /// Stages: lock, execute, journal.
@@ -398,23 +420,35 @@ impl Engine {
         session: &mut Session,
         args: &[&[u8]],
         reply: &mut Writer,
-    ) {
+    ) -> Flow {
         let command = admitted.0;
         let hashed = match self.lock(command, hash, space, session, args) {
             Ok(hashed) => hashed,
-            Err(error) => return self.refuse(Some(command.id), error, session, reply),
+            Err(error) => {
+                self.refuse(Some(command.id), error, session, reply);
+                return Flow::Next;
+            }
         };
         let db = session.db;
         let start = reply.len();
         let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
         self.journal(db, outcome, args);
         self.deliver_events(space);
+        if let Some(wait) = self.waits.take() {
+            reply.truncate(start);
+            self.begin_wait(wait, command, session, &hashed, args);
+            return Flow::Wait;
+        }
         self.account(command, session, args, reply.len() - start);
+        if !self.ready.is_empty() {
+            self.serve_ready(space);
+        }
         if command.is(Flags::ADMIN) {
             // CONFIG SET holds for the next command already, be it in the same batch.
             self.read_config();
             self.access = access::Access::new(self.now_ms, lfu_settings(&self.config));
         }
+        Flow::Next
     }
 
     /// Stage: the shards of the command's keys, all of them up front. Locks that are held already stay.
@@ -434,6 +468,7 @@ impl Engine {
             let key = hash.map_or_else(|| space.key(key), |hash| HashedKey { bytes: key, hash });
             hashed.push(key);
             space.relock_keys(&hashed);
+            self.widen(space, std::iter::once(key.hash));
             return Ok(hashed);
         }
         if command.role == Role::Exec {
@@ -456,12 +491,23 @@ impl Engine {
         }
         hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
         space.relock_keys(&hashed);
+        self.widen(space, hashed.iter().map(|key| key.hash));
         for some in hashed.chunks(PREFETCHED).take(8) {
             if some.len() > 1 {
                 prefetch(space, session.db, || some.iter().map(|key| key.hash));
             }
         }
         Ok(hashed)
+    }
+
+    /// Locks every shard where these keys, which are locked, have waiters who can't be served without others.
+    #[inline]
+    fn widen(&self, space: &mut Locked<'_>, hashes: impl Iterator<Item = u64>) {
+        let keyspace = &self.shared.keyspace;
+        let places = hashes.map(|hash| (keyspace.shard_of(hash).0 as usize, hash));
+        if self.shared.waiting.needs_all_shards(places) {
+            space.relock_all();
+        }
     }
 
     /// The locks of all queued commands and all watched keys together.
@@ -481,10 +527,11 @@ impl Engine {
         hashes.extend(session.watched.iter().map(|((_, key), _)| space.key(key).hash));
         let keys: Vec<HashedKey> = hashes.into_iter().map(|hash| HashedKey { bytes: b"", hash }).collect();
         space.relock_keys(&keys);
+        self.widen(space, keys.iter().map(|key| key.hash));
     }
 
     /// Stage: the handler, under the locks.
-    fn execute(
+    pub(crate) fn execute(
         &mut self,
         command: Command,
         origin: Origin,
@@ -499,6 +546,8 @@ impl Engine {
         self.events.wanted = self.wanted();
         let mut policy = self.policy;
         policy.touch = !session.no_touch || command.role == Role::Touch;
+        // Time stands still for the data, too, while clients are held back.
+        policy.delete_expired &= !self.is_pausing();
         reply.set_protocol(session.protocol);
         let mut cx = Cx {
             command,
@@ -525,6 +574,7 @@ impl Engine {
             origin,
             now_ms: self.now_ms,
             nested: &mut self.nested,
+            waits: &mut self.waits,
             extra_changes: 0,
             nested_changes: 0,
         };
@@ -551,7 +601,7 @@ impl Engine {
     }
 
     /// Stage: the effect's place in the one log, before the locks are released.
-    fn journal(&mut self, db: DbIndex, effect: Effect, args: &[&[u8]]) {
+    pub(crate) fn journal(&mut self, db: DbIndex, effect: Effect, args: &[&[u8]]) {
         if !self.policy.journal_on {
             self.preceding.clear();
             self.nested.clear();
@@ -588,18 +638,19 @@ impl Engine {
     pub(crate) fn deliver_events(&mut self, space: &Locked<'_>) {
         if !self.events.is_empty() {
             for event in self.events.take() {
-                match event.what {
+                match &event.what {
                     What::Changed => self.shared.watches.changed(event.db, &event.key),
                     What::Flushed { all } => {
-                        self.shared.watches.flushed(Some(event.db).filter(|_| !all));
+                        self.shared.watches.flushed(Some(event.db).filter(|_| !*all));
                     }
                     What::Swapped(other) => self
                         .shared
                         .watches
-                        .swapped(event.db, other, |db, key| space.find(db, &space.key(key)).is_some()),
-                    // Nobody can subscribe to notifications or wait for keys yet.
+                        .swapped(event.db, *other, |db, key| space.find(db, &space.key(key)).is_some()),
+                    // Nobody can subscribe to notifications yet.
                     What::Notify(..) | What::Ready => {}
                 }
+                self.note_ready(event.db, event.key, &event.what);
             }
         }
     }
@@ -616,7 +667,6 @@ impl Engine {
         let call = Call { command, args, client: &session.info, ns, reply_bytes, at_s: self.now_ms / 1000 };
         self.shared.observe.note(&self.config, &call);
         let info = &session.info;
-        info.last_command.store(command.id.0, Relaxed);
         info.commands.store(info.commands.load(Relaxed) + 1, Relaxed);
     }
 
@@ -663,7 +713,7 @@ fn prefetch<I: Iterator<Item = u64>>(space: &Locked<'_>, db: DbIndex, hashes: im
 }
 
 /// CLIENT REPLY: takes back the reply that is not wanted.
-fn apply_reply_mode(session: &mut Session, reply: &mut Writer, start: usize) {
+pub(crate) fn apply_reply_mode(session: &mut Session, reply: &mut Writer, start: usize) {
     match session.reply_mode {
         ReplyMode::On => {}
         ReplyMode::Off => reply.truncate(start),
@@ -673,6 +723,11 @@ fn apply_reply_mode(session: &mut Session, reply: &mut Writer, start: usize) {
             session.reply_mode = ReplyMode::On;
         }
     }
+}
+
+/// Whether replicas may hear of the command.
+fn may_replicate(command: Command) -> bool {
+    command.spec.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE)
 }
 
 /// Commands that act on the transaction itself.
@@ -766,6 +821,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
             origin,
             now_ms: cx.now_ms,
             nested: &mut *cx.nested,
+            waits: &mut *cx.waits,
             extra_changes: 0,
             nested_changes: 0,
         };

@@ -1,5 +1,6 @@
 //! One connection's state as commands see and change it; owned by the worker that owns the socket.
 
+use crate::blocking::Waiter;
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use crate::effect::OwnedCommand;
 use crate::watch::{WatchedKey, Watches};
@@ -55,6 +56,8 @@ pub struct Session {
     pub no_touch: bool,
     pub no_evict: bool,
     pub import_source: bool,
+    /// The client's place in the waiting lists, while it waits.
+    pub waiting: Option<Arc<Waiter>>,
     /// Watched keys, and whether each existed then.
     pub watched: Vec<(WatchedKey, bool)>,
     watch_broken: Arc<AtomicBool>,
@@ -76,6 +79,7 @@ impl Session {
             no_touch: false,
             no_evict: false,
             import_source: false,
+            waiting: None,
             watched: Vec::new(),
             watch_broken: Arc::default(),
         }

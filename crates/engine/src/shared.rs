@@ -1,5 +1,6 @@
 //! What all workers share: the keyspace, configuration, counters, clients and the ways to reach other threads.
 
+use crate::blocking::WaitingLists;
 use crate::clients::{ClientId, Clients};
 use crate::config::{ApplyError, Changes, Config, ConfigStore};
 use crate::observe::Observe;
@@ -10,15 +11,15 @@ use crate::stats::Stats;
 use crate::watch::Watches;
 use kara_base::clock::Ticker;
 use kara_keyspace::Keyspace;
-use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// What a worker is told from outside; it reads these once per loop turn.
 #[derive(Debug)]
 pub enum Message {
-    /// Bytes for a client of this worker (pub/sub, invalidation, a blocked client's answer).
+    /// Bytes for a client of this worker (pub/sub, invalidation).
     Deliver { client: ClientId, bytes: std::sync::Arc<[u8]> },
+    /// The answer of a client that waited; it goes on.
+    Served { client: ClientId, reply: Vec<u8> },
     /// Look at your clients' kill flags.
     Kill { client: ClientId },
     /// Look again at what was postponed (CLIENT UNPAUSE, the end of loading, ...).
@@ -134,8 +135,8 @@ pub struct Shared {
     pub quicklist_packed_threshold: AtomicU32,
     pub watches: Watches,
     pub persist: Persist,
-    /// Keys on which clients are blocked.
-    pub awaited_keys: AtomicUsize,
+    /// Who waits for which key.
+    pub waiting: WaitingLists,
 }
 
 impl std::fmt::Debug for Shared {

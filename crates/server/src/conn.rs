@@ -1,6 +1,7 @@
 //! One connection: its stream, session, unparsed input and unsent output.
 
 use crate::transport::Transport;
+use kara_engine::clients::ClientFlags;
 use kara_engine::session::Session;
 use kara_resp::ParseState;
 use std::io::{self, ErrorKind, Write};
@@ -15,15 +16,19 @@ pub struct Conn {
     pub transport: Transport,
     pub session: Session,
     pub parse: ParseState,
-    /// Input that is not a whole request yet, or whose request is postponed.
+    /// Input that is not a whole request yet, or that waits while the connection is held.
     pub input: Vec<u8>,
     /// Output that the socket did not take yet, from `sent` on.
     pub output: Vec<u8>,
     pub sent: usize,
     /// The request at the input's start waits for a `Resume`.
-    pub postponed: bool,
+    postponed: bool,
+    /// When the client's wait is over.
+    pub wait_until: Option<Instant>,
     /// The socket may hold more than was read.
     pub readable: bool,
+    /// The system has announced that the peer closed its side: what is there is read up to the end.
+    pub ending: bool,
     /// The peer has closed its side.
     pub eof: bool,
     /// Since when the soft output limit is exceeded.
@@ -49,10 +54,31 @@ impl Conn {
             output: Vec::new(),
             sent: 0,
             postponed: false,
+            wait_until: None,
             readable: false,
+            ending: false,
             eof: false,
             soft_limit_since: None,
         }
+    }
+
+    /// Whether the request at the input's start waits for the end of a pause.
+    pub fn is_postponed(&self) -> bool {
+        self.postponed
+    }
+
+    /// Holds the request at the input's start back, or no longer.
+    pub fn postpone(&mut self, on: bool) {
+        if self.postponed != on {
+            self.postponed = on;
+            self.session.info.set_flag(ClientFlags::BLOCKED, on);
+        }
+    }
+
+    /// Nothing of the connection runs now: it waits for a key, or for the end of a pause.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.postponed || self.session.waiting.is_some()
     }
 
     /// Bytes waiting to be sent.

@@ -7,6 +7,7 @@ use crate::worker::{WAKE, Worker};
 use kara_base::clock::Ticker;
 use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
+use kara_engine::blocking::WaitingLists;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::ConfigStore;
 use kara_engine::observe::Observe;
@@ -19,7 +20,7 @@ use kara_keyspace::{Keyspace, KeyspaceOptions};
 use mio::{Poll, Waker};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Shards per worker, so that two workers rarely want the same lock. One worker needs no more than one shard.
 const SHARDS_PER_WORKER: usize = 32;
@@ -82,7 +83,7 @@ impl Server {
             quicklist_packed_threshold: Default::default(),
             watches: Default::default(),
             persist: Default::default(),
-            awaited_keys: AtomicUsize::new(0),
+            waiting: WaitingLists::new(shards),
         });
         let freed_for = shared.clone();
         std::thread::Builder::new()

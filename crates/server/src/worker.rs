@@ -1,5 +1,7 @@
 //! A worker thread: an epoll loop that owns its connections, reads, runs commands to their end and answers.
 
+mod held;
+
 use crate::conn::{Conn, Sent};
 use crate::host::{Mail, ServerHost};
 use crate::transport::Transport;
@@ -12,7 +14,7 @@ use kara_keyspace::Locked;
 use kara_resp::{Limits, Protocol, Request, Step, Writer};
 use mio::{Events, Poll, Token};
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,6 +45,10 @@ pub struct Worker {
     by_id: HashMap<ClientId, usize>,
     /// Connections with something left to do without waiting for an event.
     again: Vec<usize>,
+    /// When the waits of clients end that don't wait for ever.
+    deadlines: BTreeSet<(Instant, ClientId)>,
+    /// Some connections are held back by a pause.
+    postponed: bool,
     read_buffer: Vec<u8>,
     requests: Vec<Request>,
     reply: Writer,
@@ -83,6 +89,8 @@ impl Worker {
             free: Vec::new(),
             by_id: HashMap::new(),
             again: Vec::new(),
+            deadlines: BTreeSet::new(),
+            postponed: false,
             read_buffer: vec![0; READ_CHUNK],
             requests: (0..BATCH).map(|_| Request::new()).collect(),
             reply: Writer::new(Protocol::Resp2),
@@ -109,16 +117,17 @@ impl Worker {
     /// One turn of the loop. `backlog`: the last turn left connections waiting; returns whether this one did.
     fn turn(&mut self, events: &mut Events, mut backlog: bool) -> io::Result<bool> {
         let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
-        let timeout = if self.again.is_empty() && !backlog {
-            period.saturating_sub(self.since(self.last_tick, self.turn_end))
-        } else {
-            Duration::ZERO
-        };
+        let busy = backlog || !self.again.is_empty() || self.engine.has_own_mail();
+        let timeout = if busy { Duration::ZERO } else { self.idle_time(period) };
         match self.poll.poll(events, Some(timeout)) {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             other => other?,
         }
         let turn_start = self.engine.begin_turn(self.host.now_ms());
+        self.end_waits();
+        if self.postponed && !self.engine.is_pausing() {
+            self.resume_postponed();
+        }
         for slot in std::mem::take(&mut self.again) {
             self.serve(slot);
         }
@@ -128,7 +137,8 @@ impl Worker {
                 WAKE => {}
                 Token(slot) if slot < self.conns.len() => {
                     if let Some(conn) = self.conns[slot].as_mut() {
-                        conn.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                        conn.ending |= event.is_read_closed() || event.is_error();
+                        conn.readable |= event.is_readable() || conn.ending;
                         self.serve(slot);
                     }
                 }
@@ -164,7 +174,7 @@ impl Worker {
 
     /// Reads the mailbox until it is empty.
     fn read_mail(&mut self) {
-        while let Some(mail) = self.host.next_mail(self.index) {
+        while let Some(mail) = self.next_mail() {
             match mail {
                 Mail::Connection(transport, addr, laddr) => self.adopt(transport, addr, laddr),
                 Mail::Engine(Message::Deliver { client, bytes }) => {
@@ -172,17 +182,23 @@ impl Worker {
                         self.deliver(slot, &bytes);
                     }
                 }
+                Mail::Engine(Message::Served { client, reply }) => {
+                    if let Some(&slot) = self.by_id.get(&client) {
+                        self.served(slot, &reply);
+                    }
+                }
                 Mail::Engine(Message::Kill { client }) => {
                     if let Some(&slot) = self.by_id.get(&client) {
                         self.close(slot, End::Close);
                     }
                 }
-                Mail::Engine(Message::Resume) => {
-                    let slots = 0..self.conns.len();
-                    self.again.extend(slots.filter(|&s| self.conns[s].as_ref().is_some_and(|c| c.postponed)));
-                }
+                Mail::Engine(Message::Resume) => self.resume_postponed(),
             }
         }
+    }
+
+    fn next_mail(&mut self) -> Option<Mail> {
+        self.engine.own_mail().map(Mail::Engine).or_else(|| self.host.next_mail(self.index))
     }
 
     /// Takes a new connection into the loop.
@@ -241,14 +257,14 @@ impl Worker {
             return if conn.unsent() == 0 || conn.eof { End::Close } else { End::Keep };
         }
         let mut budget = FAIR_BYTES;
-        if conn.postponed || !conn.input.is_empty() {
-            conn.postponed = false;
+        if conn.session.waiting.is_none() && (conn.is_postponed() || !conn.input.is_empty()) {
+            conn.postpone(false);
             match self.run_kept_input(conn) {
                 End::Keep => {}
                 end => return end,
             }
         }
-        while conn.readable && !conn.postponed && !conn.session.close_after_reply {
+        while conn.readable && !conn.is_held() && !conn.session.close_after_reply {
             if budget == 0 {
                 self.again.push(slot);
                 break;
@@ -258,10 +274,16 @@ impl Worker {
                 end => return end,
             }
         }
+        if conn.is_held() {
+            match self.read_held(conn, slot, budget) {
+                End::Keep => {}
+                end => return end,
+            }
+        }
         if conn.session.close_after_reply && conn.unsent() == 0 {
             return End::Close;
         }
-        if conn.eof && !conn.postponed {
+        if conn.eof {
             return End::Close;
         }
         self.check_output(conn)
@@ -272,7 +294,7 @@ impl Worker {
         let result = if conn.input.is_empty() {
             let result = conn.transport.read(&mut self.read_buffer);
             if let Ok(n) = result {
-                if n < self.read_buffer.len() {
+                if n < self.read_buffer.len() && !conn.ending {
                     conn.readable = false;
                 }
                 if n > 0 {
@@ -288,7 +310,7 @@ impl Worker {
             let room = READ_CHUNK.max((conn.input.capacity() - conn.input.len()).min(FAIR_BYTES));
             let result = conn.read_input(room);
             if let Ok(n) = result {
-                if n < room {
+                if n < room && !conn.ending {
                     conn.readable = false;
                 }
                 if n > 0 {
@@ -361,7 +383,7 @@ impl Worker {
         let mut requests = std::mem::take(&mut self.requests);
         let mut done = 0;
         let mut end = End::Keep;
-        while end == End::Keep && !conn.postponed && !conn.session.close_after_reply {
+        while end == End::Keep && !conn.is_held() && !conn.session.close_after_reply {
             let (steps, parsed) = self.parse_batch(conn, &input[done..], &mut requests);
             match parsed {
                 Parsed::Requests(n) => {
@@ -468,11 +490,23 @@ impl Worker {
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(&input[start..], &mut args);
             start = end;
-            if self.engine.run_ahead(place, space, &mut conn.session, &args, &mut self.reply)
-                == Flow::Postpone
-            {
-                conn.postponed = true;
-                return End::Keep;
+            match self.engine.run_ahead(place, space, &mut conn.session, &args, &mut self.reply) {
+                Flow::Next => {}
+                Flow::Wait => {
+                    *done = base + end;
+                    self.begin_wait(conn);
+                    if ends.last() != Some(&end) {
+                        // What follows is parsed again later.
+                        conn.parse.reset();
+                    }
+                    return End::Keep;
+                }
+                Flow::Postpone => {
+                    conn.postpone(true);
+                    self.postponed = true;
+                    conn.parse.reset();
+                    return End::Keep;
+                }
             }
             *done = base + end;
             if conn.session.close_now {
@@ -581,6 +615,9 @@ impl Worker {
             );
             self.host.log_warning(&text);
         }
+        if let Some(at) = conn.wait_until {
+            self.deadlines.remove(&(at, conn.session.id()));
+        }
         self.engine.client_gone(&mut conn.session);
         self.by_id.remove(&conn.session.id());
         self.shared.clients.remove(conn.session.id());
@@ -608,10 +645,6 @@ impl Worker {
             } else if conn.unsent() > 0 {
                 self.again.push(slot);
             }
-        }
-        if self.shared.pause.mode(now_ms) == kara_engine::shared::PauseMode::Off {
-            let slots = 0..self.conns.len();
-            self.again.extend(slots.filter(|&s| self.conns[s].as_ref().is_some_and(|c| c.postponed)));
         }
         self.engine.cron();
     }

@@ -3,6 +3,7 @@
 mod identity;
 mod list;
 mod pause;
+mod unblock;
 
 use crate::commands::prelude::*;
 use crate::session::ReplyMode;
@@ -30,6 +31,7 @@ pub(super) const CLIENT: Spec = Spec {
         REPLY,
         identity::SETINFO,
         identity::SETNAME,
+        unblock::UNBLOCK,
         pause::UNPAUSE,
     ],
     ..Spec::NEW
@@ -252,6 +254,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Name the client library (LIB-NAME) or its version (LIB-VER).",
         "SETNAME <name>",
         "    Name the current connection.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+        "    End a connection's wait, as if its time were over or with an error.",
         "UNPAUSE",
         "    End a pause.",
     ]);

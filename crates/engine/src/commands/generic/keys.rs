@@ -177,6 +177,7 @@ fn rename_key(cx: &mut Cx, only_if_free: bool) -> Outcome {
     let (old, new) = (cx.keys.key(from), cx.keys.key(to));
     cx.keys.space.rename(cx.keys.db, &old, &new);
     cx.keys.changed(from, Class::GENERIC, "rename_from");
+    cx.keys.events.gone(cx.keys.db, from);
     cx.keys.changed(to, Class::GENERIC, "rename_to");
     cx.keys.ready(to);
     if only_if_free {
@@ -372,6 +373,7 @@ fn move_(cx: &mut Cx) -> Outcome {
     let hashed = cx.keys.key(key);
     cx.keys.space.move_to_db(cx.keys.db, db, &hashed);
     cx.keys.changed(key, Class::GENERIC, "move_from");
+    cx.keys.events.gone(cx.keys.db, key);
     let own = std::mem::replace(&mut cx.keys.db, db);
     cx.keys.changed(key, Class::GENERIC, "move_to");
     cx.keys.ready(key);

@@ -3,6 +3,7 @@
 pub(crate) mod expiry;
 pub(crate) mod keys;
 pub(crate) mod space;
+mod wait;
 
 use crate::spec::Spec;
 
@@ -34,4 +35,6 @@ pub const COMMANDS: &[Spec] = &[
     expiry::TTL,
     keys::TYPE,
     keys::UNLINK,
+    wait::WAIT,
+    wait::WAITAOF,
 ];

@@ -2,6 +2,7 @@
 
 use super::super::prelude::*;
 use super::{KEY, LEFT, RIGHT, limits, parse_at_least, parse_end, pop_event, removed, reply_element};
+use crate::blocking::WaitFor;
 use crate::cx::parse_timeout_ms;
 use kara_keyspace::Kind;
 use kara_keyspace::value::list::{End, List};
@@ -238,8 +239,11 @@ pub(super) const BLMPOP: Spec = Spec {
 
 fn blmpop(cx: &mut Cx) -> Outcome {
     let multiple = Multiple::parse(cx.args.get(2..).unwrap_or_default())?;
-    parse_timeout_ms(cx.arg(1), cx.now_ms)?;
+    let timeout_ms = parse_timeout_ms(cx.arg(1), cx.now_ms)?;
     let effect = pop_multiple(cx, &multiple)?;
+    if effect.is_none() && cx.wait(WaitFor::key(Kind::List, 3..3 + multiple.keys.len(), timeout_ms)) {
+        return Ok(Effect::None);
+    }
     or_null_array(cx, effect)
 }
 
@@ -299,7 +303,7 @@ fn brpop(cx: &mut Cx) -> Outcome {
 
 fn blocking_pop(cx: &mut Cx, end: End) -> Outcome {
     let [_, keys @ .., timeout] = cx.args else { return Err(cx.arity_error()) };
-    parse_timeout_ms(timeout, cx.now_ms)?;
+    let timeout_ms = parse_timeout_ms(timeout, cx.now_ms)?;
     let effect = match first_list(cx, keys)? {
         None => None,
         Some(key) => {
@@ -309,5 +313,8 @@ fn blocking_pop(cx: &mut Cx, end: End) -> Outcome {
             Some(Effect::rewrite(cx.journal_on(), || OwnedCommand::new(pop_command(end)).arg(key)))
         }
     };
+    if effect.is_none() && cx.wait(WaitFor::key(Kind::List, 1..1 + keys.len(), timeout_ms)) {
+        return Ok(Effect::None);
+    }
     or_null_array(cx, effect)
 }

@@ -2,6 +2,7 @@
 
 use super::super::prelude::*;
 use super::{LEFT, RIGHT, limits, parse_end, pop_event, push_event, removed};
+use crate::blocking::WaitFor;
 use crate::cx::parse_timeout_ms;
 use kara_keyspace::Kind;
 use kara_keyspace::value::list::{End, List};
@@ -117,8 +118,9 @@ pub(super) const BLMOVE: Spec = Spec {
 
 fn blmove(cx: &mut Cx) -> Outcome {
     let (from, to) = (parse_end(cx.args[3])?, parse_end(cx.args[4])?);
-    parse_timeout_ms(cx.args[5], cx.now_ms)?;
+    let timeout_ms = parse_timeout_ms(cx.args[5], cx.now_ms)?;
     if !transfer(cx, from, to)? {
+        cx.wait(WaitFor::key(Kind::List, 1..2, timeout_ms));
         return Ok(Effect::None);
     }
     Ok(Effect::rewrite(cx.journal_on(), || {
@@ -159,8 +161,9 @@ pub(super) const BRPOPLPUSH: Spec = Spec {
 };
 
 fn brpoplpush(cx: &mut Cx) -> Outcome {
-    parse_timeout_ms(cx.args[3], cx.now_ms)?;
+    let timeout_ms = parse_timeout_ms(cx.args[3], cx.now_ms)?;
     if !transfer(cx, End::Back, End::Front)? {
+        cx.wait(WaitFor::key(Kind::List, 1..2, timeout_ms));
         return Ok(Effect::None);
     }
     Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new("RPOPLPUSH").arg(cx.args[1]).arg(cx.args[2])))

@@ -4,6 +4,8 @@
 use super::super::prelude::*;
 use super::range::reply_entries;
 use super::{args, journal_claim, journal_group, reply_entry, reply_fields, reply_id};
+use crate::blocking::WaitFor;
+use kara_keyspace::Kind;
 use kara_keyspace::value::stream::{ConsumerId, Stream, StreamId};
 use kara_resp::Writer;
 use smallvec::SmallVec;
@@ -14,6 +16,8 @@ struct Request<'a> {
     /// At most so many entries of each stream.
     count: Option<usize>,
     no_ack: bool,
+    /// How long to wait, in milliseconds, where there is nothing; 0: for ever.
+    block_ms: Option<i64>,
     /// The position of the first key, and how many keys there are; as many ids follow.
     keys_at: usize,
     keys: usize,
@@ -22,14 +26,15 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     /// Reads the arguments of XREAD or (`is_group`) XREADGROUP.
     fn parse(args: &[&'a [u8]], is_group: bool, now_ms: i64) -> Result<Self, CommandError> {
-        let mut request = Request { group: None, count: None, no_ack: false, keys_at: 0, keys: 0 };
+        let mut request =
+            Request { group: None, count: None, no_ack: false, block_ms: None, keys_at: 0, keys: 0 };
         let mut at = 1;
         while at < args.len() {
             let more = args.len() - 1 - at;
             let is = |word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
             if more >= 1 && is("block") {
                 at += 1;
-                check_timeout(args[at], now_ms)?;
+                request.block_ms = Some(parse_block_ms(args[at], now_ms)?);
             } else if more >= 1 && is("count") {
                 at += 1;
                 // Zero and less mean all.
@@ -76,9 +81,17 @@ impl<'a> Request<'a> {
         let ids = &args[self.keys_at + self.keys..];
         keys.iter().copied().zip(ids.iter().copied())
     }
+
+    /// Waits for entries, if that was asked for and may be. `args` are for the next attempt, where they differ.
+    fn wait(&self, cx: &mut Cx, args: Option<OwnedCommand>) {
+        let Some(timeout_ms) = self.block_ms else { return };
+        let keys = self.keys_at..self.keys_at + self.keys;
+        let wait = WaitFor::key(Kind::Stream, keys, timeout_ms);
+        cx.wait(WaitFor { on_nokey: self.group.is_some(), args, ..wait });
+    }
 }
 
-fn check_timeout(text: &[u8], now_ms: i64) -> Result<(), CommandError> {
+fn parse_block_ms(text: &[u8], now_ms: i64) -> Result<i64, CommandError> {
     let timeout_ms =
         parse_int(text).map_err(|_| CommandError::text("ERR timeout is not an integer or out of range"))?;
     if timeout_ms < 0 {
@@ -87,7 +100,7 @@ fn check_timeout(text: &[u8], now_ms: i64) -> Result<(), CommandError> {
     if timeout_ms.checked_add(now_ms).is_none() {
         return Err(CommandError::text("ERR timeout is out of range"));
     }
-    Ok(())
+    Ok(timeout_ms)
 }
 
 fn unbalanced(is_group: bool) -> CommandError {
@@ -168,15 +181,31 @@ fn xread(cx: &mut Cx) -> Outcome {
     }
 
     let mut streams = Streams::new(cx.reply);
-    for (key, after) in wanted {
+    for &(key, after) in &wanted {
         let Some(log) = cx.keys.read_as::<Stream>(key)?.map(Stream::log) else { continue };
         if let Some(start) = after.next().filter(|_| log.last_entry_id() > after) {
             streams.begin(cx.reply, key);
             reply_entries(cx.reply, log.range(start, StreamId::MAX), request.count);
         }
     }
-    streams.end(cx.reply);
+    if !streams.end(cx.reply) {
+        let settled = cx.args.contains(&&b"$"[..]).then(|| with_settled_ids(cx.args, &request, &wanted));
+        request.wait(cx, settled);
+    }
     Ok(Effect::None)
+}
+
+/// XREAD's arguments with the ids that `$` stood for: entries that come from now on are new.
+fn with_settled_ids(args: &[&[u8]], request: &Request<'_>, wanted: &[(&[u8], StreamId)]) -> OwnedCommand {
+    let (options, ids) = args.split_at(request.keys_at + request.keys);
+    let mut command = OwnedCommand::from_args(options);
+    for (id, (_, after)) in ids.iter().zip(wanted) {
+        match *id {
+            b"$" => command.push(format!("{}-{}", after.ms, after.seq).as_bytes()),
+            id => command.push(id),
+        }
+    }
+    command
 }
 
 pub(super) const XREADGROUP: Spec = Spec {
@@ -282,7 +311,9 @@ fn xreadgroup(cx: &mut Cx) -> Outcome {
             cx.keys.notify(Class::STREAM, "xgroup-createconsumer", key);
         }
     }
-    streams.end(cx.reply);
+    if !streams.end(cx.reply) {
+        request.wait(cx, None);
+    }
     if !reader.changed {
         return Ok(Effect::None);
     }
@@ -409,7 +440,8 @@ impl Streams {
         reply.bulk(key);
     }
 
-    fn end(self, reply: &mut Writer) {
+    /// Ends the reply; false where there was nothing.
+    fn end(self, reply: &mut Writer) -> bool {
         if self.count == 0 {
             reply.abandon(self.mark);
             reply.null_array();
@@ -418,5 +450,6 @@ impl Streams {
         } else {
             reply.end_array(self.mark, self.count);
         }
+        self.count > 0
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::prelude::*;
 use super::super::shared::{KEY, removed, reply_element};
+use crate::blocking::WaitFor;
 use crate::cx::parse_timeout_ms;
 use kara_keyspace::Kind;
 use kara_keyspace::value::zset::ZSet;
@@ -286,14 +287,14 @@ pub(super) const BZMPOP: Spec = Spec {
 
 fn bzmpop(cx: &mut Cx) -> Outcome {
     let multiple = Multiple::parse(cx.args.get(2..).unwrap_or_default())?;
-    parse_timeout_ms(cx.arg(1), cx.now_ms)?;
-    match pop_multiple(cx, &multiple)? {
-        Some(effect) => Ok(effect),
-        None => {
-            cx.reply.null_array();
-            Ok(Effect::None)
-        }
+    let timeout_ms = parse_timeout_ms(cx.arg(1), cx.now_ms)?;
+    if let Some(effect) = pop_multiple(cx, &multiple)? {
+        return Ok(effect);
     }
+    if !cx.wait(WaitFor::key(Kind::ZSet, 3..3 + multiple.keys.len(), timeout_ms)) {
+        cx.reply.null_array();
+    }
+    Ok(Effect::None)
 }
 
 pub(super) const BZPOPMIN: Spec = Spec {
@@ -352,9 +353,11 @@ fn bzpopmax(cx: &mut Cx) -> Outcome {
 
 fn blocking_pop(cx: &mut Cx, end: End) -> Outcome {
     let [_, keys @ .., timeout] = cx.args else { return Err(cx.arity_error()) };
-    parse_timeout_ms(timeout, cx.now_ms)?;
+    let timeout_ms = parse_timeout_ms(timeout, cx.now_ms)?;
     let Some(key) = first_set(cx, keys)? else {
-        cx.reply.null_array();
+        if !cx.wait(WaitFor::key(Kind::ZSet, 1..1 + keys.len(), timeout_ms)) {
+            cx.reply.null_array();
+        }
         return Ok(Effect::None);
     };
     pop(cx, key, end, 1, Form::KeyFlat)?;

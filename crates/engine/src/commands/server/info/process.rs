@@ -73,10 +73,10 @@ pub(super) fn clients(facts: &Facts, page: &mut Page) {
     page.field("tracking_clients", with(ClientFlags::TRACKING));
     page.field("pubsub_clients", pubsub);
     page.field("watching_clients", watching);
-    page.field("clients_in_timeout_table", 0);
+    page.field("clients_in_timeout_table", waiting_with_limit(&all));
     page.field("total_watched_keys", watched);
-    page.field("total_blocking_keys", shared.awaited_keys.load(Relaxed));
-    page.field("total_blocking_keys_on_nokey", 0);
+    page.field("total_blocking_keys", shared.waiting.keys());
+    page.field("total_blocking_keys_on_nokey", shared.waiting.keys_on_nokey());
     let now_ms = facts.cx.now_ms;
     let (reason, actions) = match shared.pause.mode(now_ms) {
         PauseMode::Off => ("none", "none"),
@@ -87,4 +87,12 @@ pub(super) fn clients(facts: &Facts, page: &mut Page) {
     page.field("paused_actions", actions);
     let left_ms = if reason == "none" { 0 } else { shared.pause.until_ms() - now_ms };
     page.field("paused_timeout_milliseconds", left_ms);
+}
+
+/// How many clients wait for a limited time.
+fn waiting_with_limit(clients: &[std::sync::Arc<crate::clients::ClientInfo>]) -> usize {
+    let limited = |client: &crate::clients::ClientInfo| {
+        client.waiter.lock().as_ref().is_some_and(|waiter| waiter.what.timeout_ms > 0)
+    };
+    clients.iter().filter(|client| limited(client)).count()
 }

@@ -1,0 +1,115 @@
+//! Connections that are held: they wait for a key, or for the end of a pause. They are read, so that it is seen when the
+//! peer goes, but nothing of theirs runs.
+
+use super::{End, Worker};
+use crate::conn::Conn;
+use std::io::{ErrorKind, Read};
+use std::time::{Duration, Instant};
+
+impl Worker {
+    /// How long the loop may sleep: up to the next tick, the end of a wait, or that of a pause.
+    pub(super) fn idle_time(&self, period: Duration) -> Duration {
+        let mut idle = period.saturating_sub(self.since(self.last_tick, self.turn_end));
+        if let Some((at, _)) = self.deadlines.first() {
+            idle = idle.min(at.saturating_duration_since(Instant::now()));
+        }
+        if self.postponed {
+            let left_ms = self.shared.pause.until_ms() - self.host.now_ms();
+            idle = idle.min(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)));
+        }
+        idle
+    }
+
+    /// Tries again what a pause held back.
+    pub(super) fn resume_postponed(&mut self) {
+        self.postponed = false;
+        let slots = 0..self.conns.len();
+        self.again.extend(slots.filter(|&s| self.conns[s].as_ref().is_some_and(|c| c.is_postponed())));
+    }
+
+    /// The client begins to wait.
+    pub(super) fn begin_wait(&mut self, conn: &mut Conn) {
+        let Some(waiter) = &conn.session.waiting else { return };
+        let timeout_ms = u64::try_from(waiter.what.timeout_ms).unwrap_or(0);
+        if timeout_ms > 0 {
+            // A moment that the clock doesn't know is never.
+            conn.wait_until = Instant::now().checked_add(Duration::from_millis(timeout_ms));
+            self.deadlines.extend(conn.wait_until.map(|at| (at, conn.session.id())));
+        }
+    }
+
+    /// Answers those whose wait is over.
+    pub(super) fn end_waits(&mut self) {
+        if self.deadlines.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(&(at, client)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let Some(&slot) = self.by_id.get(&client) else { continue };
+            let Some(conn) = self.conns[slot].as_mut() else { continue };
+            if self.engine.time_out(&mut conn.session, &mut self.reply) {
+                self.go_on(slot);
+            }
+        }
+    }
+
+    /// The answer of a client that waited.
+    pub(super) fn served(&mut self, slot: usize, answer: &[u8]) {
+        let Some(conn) = self.conns[slot].as_mut().filter(|conn| conn.session.waiting.is_some()) else {
+            return;
+        };
+        self.engine.end_wait(&mut conn.session, answer, &mut self.reply);
+        self.go_on(slot);
+    }
+
+    /// Sends the answer for which a client waited, and lets it go on.
+    pub(super) fn go_on(&mut self, slot: usize) {
+        let Some(mut conn) = self.conns[slot].take() else { return };
+        if let Some(at) = conn.wait_until.take() {
+            self.deadlines.remove(&(at, conn.session.id()));
+        }
+        let end = self.send_replies(&mut conn);
+        if conn.readable || !conn.input.is_empty() || conn.unsent() > 0 {
+            self.again.push(slot);
+        }
+        self.conns[slot] = Some(conn);
+        if end != End::Keep {
+            self.close(slot, end);
+        }
+    }
+
+    /// Reads what a held connection sends, for later. That its peer is gone must be seen now: nobody shall be served
+    /// who can't get it.
+    pub(super) fn read_held(&mut self, conn: &mut Conn, slot: usize, mut budget: usize) -> End {
+        while conn.readable {
+            if budget == 0 {
+                self.again.push(slot);
+                break;
+            }
+            match conn.transport.read(&mut self.read_buffer) {
+                Ok(0) => {
+                    conn.eof = true;
+                    conn.readable = false;
+                }
+                Ok(n) => {
+                    self.count_read(conn, n, &mut budget);
+                    if (conn.input.len() + n) as u64 > self.engine.config.client_query_buffer_limit {
+                        return End::QueryBuffer;
+                    }
+                    if conn.input.try_reserve(n).is_err() {
+                        return End::Close;
+                    }
+                    conn.input.extend_from_slice(&self.read_buffer[..n]);
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => conn.readable = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return End::Close,
+            }
+        }
+        End::Keep
+    }
+}
