@@ -81,6 +81,8 @@ pub struct ClientNames {
 pub struct ClientInfo {
     pub id: ClientId,
     pub worker: usize,
+    /// The connection's place among its worker's.
+    pub slot: AtomicU32,
     /// `ip:port`, `[ip]:port` or `path:0`.
     pub addr: String,
     pub laddr: String,
@@ -137,6 +139,7 @@ impl ClientInfo {
         ClientInfo {
             id,
             worker,
+            slot: AtomicU32::new(0),
             addr,
             laddr,
             fd,
@@ -178,11 +181,13 @@ impl ClientInfo {
         ClientFlags::from_bits_truncate(self.flags.load(Relaxed))
     }
 
-    /// Sets or clears flags; only the client's own worker calls this.
+    /// Sets or clears flags, from any thread.
     pub fn set_flag(&self, flag: ClientFlags, on: bool) {
-        let mut flags = self.flags();
-        flags.set(flag, on);
-        self.flags.store(flags.bits(), Relaxed);
+        if on {
+            self.flags.fetch_or(flag.bits(), Relaxed);
+        } else {
+            self.flags.fetch_and(!flag.bits(), Relaxed);
+        }
     }
 
     /// The kind now.

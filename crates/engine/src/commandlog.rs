@@ -105,7 +105,11 @@ fn shortened(arg: &[u8]) -> Vec<u8> {
 }
 
 /// Where passwords and users' rights stand. `is_secret` knows the settings that hold passwords.
-fn hidden_positions(full_name: &str, args: &[&[u8]], is_secret: impl Fn(&[u8]) -> bool) -> Vec<usize> {
+pub(crate) fn hidden_positions(
+    full_name: &str,
+    args: &[&[u8]],
+    is_secret: impl Fn(&[u8]) -> bool,
+) -> Vec<usize> {
     let behind = |word: &[u8], count: usize| {
         let at = args.iter().position(|arg| arg.eq_ignore_ascii_case(word));
         at.map_or(0..0, |at| at + 1..at + 1 + count)

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::effect::OwnedCommand;
 use crate::error::CommandError;
 use crate::keys::Keys;
+use crate::outbox::Outbox;
 use crate::registry::Command;
 use crate::session::{Origin, Session};
 use crate::shared::Shared;
@@ -27,6 +28,8 @@ pub struct Cx<'a, 'k> {
     pub origin: Origin,
     /// Wall time, Unix ms; stands still while a command, transaction or script runs.
     pub now_ms: i64,
+    /// Messages for clients, posted once the command has run.
+    pub outbox: &'a mut Outbox,
     /// Effects of commands that ran inside this one (EXEC, scripts), in order.
     pub nested: &'a mut Vec<(DbIndex, OwnedCommand)>,
     /// What the command waits for, if it found nothing; see [`Cx::wait`].

@@ -1,6 +1,7 @@
 //! What a command did to keys, for those who watch: keyspace notifications, WATCH, tracking, blocked clients.
 //! Collected while the command runs, delivered by the pipeline before the shard locks are released.
 
+use crate::shared::Shared;
 use kara_base::ids::DbIndex;
 
 /// Classes of keyspace notifications, as `notify-keyspace-events` names them by letters.
@@ -30,16 +31,21 @@ pub enum What {
 }
 
 /// The collector. Records only what somebody wants; `wanted` is set once per command.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Events {
     list: Vec<KeyEvent>,
+    /// What concerns waiting clients, who are served when the whole transaction has run.
+    for_waiters: Vec<KeyEvent>,
     pub wanted: Wanted,
+    /// The classes that the configuration wants published.
+    pub classes: Class,
 }
 
 /// Who watches now.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Notification classes to publish; empty unless KEYSPACE or KEYEVENT is among the configured ones.
+    /// Notification classes to publish; empty unless KEYSPACE or KEYEVENT is among the configured ones and somebody
+    /// subscribed to anything.
     pub classes: Class,
     /// Somebody WATCHes or tracks keys.
     pub changes: bool,
@@ -55,7 +61,39 @@ impl Default for Wanted {
     }
 }
 
+impl Default for Events {
+    fn default() -> Self {
+        Events {
+            list: Vec::new(),
+            for_waiters: Vec::new(),
+            wanted: Wanted::default(),
+            classes: Class::empty(),
+        }
+    }
+}
+
 impl Events {
+    /// Looks who watches now. Before every command.
+    #[inline]
+    pub fn look(&mut self, shared: &Shared) {
+        self.wanted = Wanted {
+            classes: if shared.pubsub.is_quiet() { Class::empty() } else { self.classes },
+            changes: !shared.watches.is_empty() || !shared.tracking.is_idle(),
+            ready: shared.waiting.keys() > 0,
+            gone: shared.waiting.keys_on_nokey() > 0,
+        };
+    }
+
+    /// Keeps an event for those who wait.
+    pub fn leave_to_waiters(&mut self, event: KeyEvent) {
+        self.for_waiters.push(event);
+    }
+
+    /// Takes what concerns waiting clients.
+    pub fn take_for_waiters(&mut self) -> Vec<KeyEvent> {
+        std::mem::take(&mut self.for_waiters)
+    }
+
     /// The key's value changed.
     #[inline]
     pub fn changed(&mut self, db: DbIndex, key: &[u8]) {
@@ -106,7 +144,7 @@ impl Events {
     /// Whether nothing was recorded.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.is_empty() && self.for_waiters.is_empty()
     }
 
     /// Takes what was recorded.

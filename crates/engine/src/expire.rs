@@ -54,10 +54,11 @@ impl Engine {
         let fields = expire_due_fields(&mut keys, STEP);
         let more = |progress: ExpireProgress| !progress.finished && progress.expired > 0;
         self.journal_preceding();
-        self.deliver_events(&space);
+        self.deliver_events(&space, None);
         if !self.ready.is_empty() {
             self.serve_ready(&mut space);
         }
+        self.post_messages();
         more(whole) || more(fields)
     }
 }

@@ -115,8 +115,6 @@ impl Observe {
         if call.command.is(Flags::SKIP_COMMANDLOG) || max_len == 0 {
             return;
         }
-        let is_secret =
-            |name: &[u8]| config::find(name).is_some_and(|d| d.flags.contains(config::Flags::SENSITIVE));
         let entry = LogEntry {
             id: 0,
             at_s: call.at_s,
@@ -127,6 +125,11 @@ impl Observe {
         };
         self.commandlog.add(kind, entry, max_len);
     }
+}
+
+/// Whether a setting's value is nobody's business.
+pub(crate) fn is_secret(name: &[u8]) -> bool {
+    config::find(name).is_some_and(|d| d.flags.contains(config::Flags::SENSITIVE))
 }
 
 /// Bytes of a command on the wire, as an array of bulk strings.

@@ -3,19 +3,21 @@
 
 use crate::access;
 use crate::blocking::{ReadyKeys, WaitFor};
-use crate::clients::{ClientFlags, ClientKind};
+use crate::clients::{ClientFlags, ClientId, ClientKind};
 use crate::config::{Access, Config, MaxmemoryPolicy};
 use crate::cx::Cx;
 use crate::effect::{Effect, OwnedCommand};
 use crate::error::CommandError;
-use crate::events::{Class, Events, Wanted, What};
+use crate::events::{Class, Events};
 use crate::keyfind::{KeyAt, find_keys};
 use crate::keys::{Keys, Policy};
 use crate::observe::Call;
+use crate::outbox::{Outbox, Push};
 use crate::registry::{Command, CommandId, Lookup, Role};
 use crate::session::{Origin, ReplyMode, Session};
 use crate::shared::{Message, PauseMode, Shared};
 use crate::spec::{Flags, Locks};
+use crate::told;
 use kara_base::clock::{Tick, Ticker};
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
@@ -23,7 +25,6 @@ use kara_keyspace::{HashedKey, Locked};
 use kara_resp::{Request, Writer};
 use smallvec::SmallVec;
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -41,8 +42,12 @@ pub struct Engine {
     pub rng: Rng,
     access: access::Access,
     policy: Policy,
-    classes: Class,
     pub(crate) events: Events,
+    outbox: Outbox,
+    /// The worker's own mailbox got something that its clients must see before their next answers.
+    pub own_mail: bool,
+    /// Another worker's mailbox got something.
+    pub far_mail: bool,
     found: Vec<KeyAt>,
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
@@ -53,7 +58,6 @@ pub struct Engine {
     /// What the handler that just ran asked to wait for.
     pub(crate) waits: Option<WaitFor>,
     pub(crate) ready: ReadyKeys,
-    pub(crate) outbox: VecDeque<Message>,
 }
 
 /// A request of the batch as the look-ahead saw it.
@@ -109,8 +113,10 @@ impl Engine {
                 lazy_expire: false,
                 journal_on: false,
             },
-            classes: Class::empty(),
             events: Events::default(),
+            outbox: Outbox::default(),
+            own_mail: false,
+            far_mail: false,
             found: Vec::new(),
             preceding: Vec::new(),
             nested: Vec::new(),
@@ -119,7 +125,6 @@ impl Engine {
             ahead: SmallVec::new(),
             waits: None,
             ready: ReadyKeys::default(),
-            outbox: VecDeque::new(),
             shared,
             worker,
             config,
@@ -155,7 +160,7 @@ impl Engine {
         self.policy.lazy_expire = config.lazyfree_lazy_expire;
         let classes = config.notify_keyspace_events;
         let published = classes.intersects(Class::KEYSPACE | Class::KEYEVENT);
-        self.classes = if published { classes } else { Class::empty() };
+        self.events.classes = if published { classes } else { Class::empty() };
     }
 
     /// Looks ahead over a batch of requests: looks up their commands, hashes their keys and, where one lock covers all
@@ -191,6 +196,7 @@ impl Engine {
         self.abandon_wait(session);
         session.end_multi();
         session.unwatch(&self.shared.watches);
+        session.end_messages(&self.shared);
     }
 
     /// Some times a second, on every worker: active expiry of its share of the shards.
@@ -201,6 +207,10 @@ impl Engine {
         if !self.shared.cron_paused.load(Relaxed) {
             self.expire_cycle();
         }
+        let (shared, limit) = (&*self.shared, self.config.tracking_table_max_keys);
+        shared.tracking.shrink(&shared.clients, limit, &mut self.rng, &mut self.outbox);
+        self.post_messages();
+        self.end_batch();
     }
 
     /// Whether this server removes expired keys itself (a primary does).
@@ -215,7 +225,7 @@ impl Engine {
         space: &'a mut Locked<'k>,
         db: DbIndex,
     ) -> Keys<'a, 'k> {
-        self.events.wanted = self.wanted();
+        self.events.look(shared);
         Keys {
             space,
             db,
@@ -229,15 +239,6 @@ impl Engine {
             preceding: &mut self.preceding,
             hashed: &[],
             hashed_at: Cell::new(0),
-        }
-    }
-
-    fn wanted(&self) -> Wanted {
-        Wanted {
-            classes: self.classes,
-            changes: !self.shared.watches.is_empty(),
-            ready: self.shared.waiting.keys() > 0,
-            gone: self.shared.waiting.keys_on_nokey() > 0,
         }
     }
 
@@ -281,7 +282,17 @@ impl Engine {
             }
             Ok(Verdict::Queued) => {}
             Ok(Verdict::Postpone) => return Flow::Postpone,
-            Err((command, error)) => self.refuse(command, error, session, reply),
+            Err((command, error)) => {
+                self.refuse(command, error, session, reply);
+                let command = command.map(|id| self.shared.registry.get(id));
+                if let Some(exec) = command.filter(|command| command.full_name == "exec")
+                    && self.shared.monitors.any()
+                {
+                    // An EXEC that ends a transaction without running it is shown all the same.
+                    self.shared.monitors.show(exec, args, session, Origin::Client, &mut self.outbox);
+                    self.post_messages();
+                }
+            }
         }
         apply_reply_mode(session, reply, start);
         Flow::Next
@@ -356,6 +367,11 @@ impl Engine {
             );
             return refuse(CommandError::owned(text));
         }
+        if session.monitor
+            && command.spec.flags.intersects(Flags::READONLY | Flags::WRITE | Flags::MAY_REPLICATE)
+        {
+            return refuse(CommandError::text("ERR Replica can't interact with the keyspace"));
+        }
         if self.shared.loading.load(Relaxed) && !command.is(Flags::LOADING) {
             return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
         }
@@ -396,7 +412,7 @@ impl Engine {
     fn is_paused(&self, command: Command, session: &Session) -> bool {
         match self.shared.pause.mode(self.now_ms) {
             PauseMode::Off => false,
-            _ if session.info.kind() == ClientKind::Replica => false,
+            _ if session.info.kind() == ClientKind::Replica || session.monitor => false,
             PauseMode::All => true,
             PauseMode::Writes if command.role == Role::Exec => self.queued_writes(session),
             PauseMode::Writes => may_replicate(command),
@@ -430,10 +446,14 @@ impl Engine {
             }
         };
         let db = session.db;
+        session.info.last_command.store(command.id.0, Relaxed);
         let start = reply.len();
         let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
         self.journal(db, outcome, args);
-        self.deliver_events(space);
+        self.deliver_events(space, Some(session.id()));
+        if session.tracking.is_some() || self.shared.monitors.any() || !self.outbox.is_empty() {
+            self.tell_clients(command, session, args);
+        }
         if let Some(wait) = self.waits.take() {
             reply.truncate(start);
             self.begin_wait(wait, command, session, &hashed, args);
@@ -543,7 +563,7 @@ impl Engine {
     ) -> Effect {
         let shared = &*self.shared;
         let stats = shared.stats.worker(self.worker);
-        self.events.wanted = self.wanted();
+        self.events.look(shared);
         let mut policy = self.policy;
         policy.touch = !session.no_touch || command.role == Role::Touch;
         // Time stands still for the data, too, while clients are held back.
@@ -573,6 +593,7 @@ impl Engine {
             stats,
             origin,
             now_ms: self.now_ms,
+            outbox: &mut self.outbox,
             nested: &mut self.nested,
             waits: &mut self.waits,
             extra_changes: 0,
@@ -634,24 +655,54 @@ impl Engine {
         }
     }
 
-    /// Tells those who watch, still under the locks.
-    pub(crate) fn deliver_events(&mut self, space: &Locked<'_>) {
+    /// Tells those who watch, still under the locks. `by` is the client whose command it was.
+    pub(crate) fn deliver_events(&mut self, space: &Locked<'_>, by: Option<ClientId>) {
         if !self.events.is_empty() {
-            for event in self.events.take() {
-                match &event.what {
-                    What::Changed => self.shared.watches.changed(event.db, &event.key),
-                    What::Flushed { all } => {
-                        self.shared.watches.flushed(Some(event.db).filter(|_| !*all));
-                    }
-                    What::Swapped(other) => self
-                        .shared
-                        .watches
-                        .swapped(event.db, *other, |db, key| space.find(db, &space.key(key)).is_some()),
-                    // Nobody can subscribe to notifications yet.
-                    What::Notify(..) | What::Ready => {}
-                }
+            told::tell(&mut self.events, &self.shared, space, by, &mut self.outbox);
+            for event in self.events.take_for_waiters() {
                 self.note_ready(event.db, event.key, &event.what);
             }
+        }
+    }
+
+    /// What tracking and monitoring clients make of a command, still under the locks; posts all messages.
+    #[cold]
+    fn tell_clients(&mut self, command: Command, session: &mut Session, args: &[&[u8]]) {
+        let shared = &*self.shared;
+        if session.tracking.is_some() {
+            told::remember_reads(shared, session, command, args, &mut self.found);
+            told::end_caching(session, command);
+            let limit = self.config.tracking_table_max_keys;
+            shared.tracking.shrink(&shared.clients, limit, &mut self.rng, &mut self.outbox);
+        }
+        if shared.monitors.any() {
+            shared.monitors.show(command, args, session, Origin::Client, &mut self.outbox);
+        }
+        self.post_messages();
+    }
+
+    /// Posts what a command had to tell to the workers whose clients are to hear it, while the keys' locks are held: in
+    /// the order of the changes.
+    pub(crate) fn post_messages(&mut self) {
+        for (worker, mut message) in self.outbox.drain() {
+            if worker == self.worker {
+                if let Message::Push(Push::Published { near, .. }) = &mut message {
+                    *near = true;
+                }
+                self.shared.host.post_to_self(worker, message);
+                self.own_mail = true;
+            } else {
+                self.shared.host.post(worker, message);
+                self.far_mail = true;
+            }
+        }
+    }
+
+    /// Behind a batch of requests, before it is answered: clients that track by prefix hear what it changed.
+    pub fn end_batch(&mut self) {
+        if !self.outbox.broadcasts.is_empty() {
+            self.shared.tracking.broadcast(&self.shared.clients, &mut self.outbox);
+            self.post_messages();
         }
     }
 
@@ -716,10 +767,14 @@ fn prefetch<I: Iterator<Item = u64>>(space: &Locked<'_>, db: DbIndex, hashes: im
 pub(crate) fn apply_reply_mode(session: &mut Session, reply: &mut Writer, start: usize) {
     match session.reply_mode {
         ReplyMode::On => {}
+        // Confirmations of subscriptions are messages, which such a client gets all the same.
+        ReplyMode::Off if session.reply_is_push => session.reply_is_push = false,
         ReplyMode::Off => reply.truncate(start),
         ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skipping,
         ReplyMode::Skipping => {
-            reply.truncate(start);
+            if !std::mem::take(&mut session.reply_is_push) {
+                reply.truncate(start);
+            }
             session.reply_mode = ReplyMode::On;
         }
     }
@@ -793,6 +848,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
         cx.reply.error_bytes(&unknown_command(args).message());
         return;
     };
+    cx.keys.events.look(cx.shared);
     let before = cx.shared.ticker.now();
     let start = cx.reply.len();
     let (effect, extra) = {
@@ -820,6 +876,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
             stats: cx.stats,
             origin,
             now_ms: cx.now_ms,
+            outbox: &mut *cx.outbox,
             nested: &mut *cx.nested,
             waits: &mut *cx.waits,
             extra_changes: 0,
@@ -840,6 +897,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
         });
         (effect, inner.extra_changes)
     };
+    told::nested(cx, command, args, origin);
     let ns = cx.shared.ticker.ns_between(before, cx.shared.ticker.now());
     cx.stats.commands_processed.add(1);
     cx.stats.command(command.id).record(ns, cx.config.latency_tracking);

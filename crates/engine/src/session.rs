@@ -3,6 +3,9 @@
 use crate::blocking::Waiter;
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use crate::effect::OwnedCommand;
+use crate::pubsub::Subscriptions;
+use crate::shared::Shared;
+use crate::tracking::TrackingState;
 use crate::watch::{WatchedKey, Watches};
 use kara_base::ids::DbIndex;
 use kara_resp::Protocol;
@@ -58,6 +61,12 @@ pub struct Session {
     pub import_source: bool,
     /// The client's place in the waiting lists, while it waits.
     pub waiting: Option<Arc<Waiter>>,
+    pub subscriptions: Subscriptions,
+    pub tracking: Option<Box<TrackingState>>,
+    /// The reply at hand is a message, which is sent whatever CLIENT REPLY says.
+    pub reply_is_push: bool,
+    /// Sees every command (MONITOR).
+    pub monitor: bool,
     /// Watched keys, and whether each existed then.
     pub watched: Vec<(WatchedKey, bool)>,
     watch_broken: Arc<AtomicBool>,
@@ -80,6 +89,10 @@ impl Session {
             no_evict: false,
             import_source: false,
             waiting: None,
+            subscriptions: Subscriptions::default(),
+            tracking: None,
+            reply_is_push: false,
+            monitor: false,
             watched: Vec::new(),
             watch_broken: Arc::default(),
         }
@@ -159,7 +172,10 @@ impl Session {
 
     /// Forgets the transaction.
     pub fn end_multi(&mut self) -> Option<Box<Multi>> {
-        self.info.multi.store(-1, Relaxed);
+        if self.multi.is_some() {
+            // As the reference shows it from the first transaction on.
+            self.info.multi.store(0, Relaxed);
+        }
         self.info.multi_bytes.store(0, Relaxed);
         self.info.set_flag(ClientFlags::MULTI, false);
         self.info.set_flag(ClientFlags::DIRTY_EXEC, false);
@@ -172,6 +188,28 @@ impl Session {
             multi.aborted = true;
             self.info.set_flag(ClientFlags::DIRTY_EXEC, true);
         }
+    }
+
+    /// Ends MONITOR, where that is on.
+    pub fn end_monitor(&mut self, shared: &Shared) {
+        if std::mem::take(&mut self.monitor) {
+            shared.monitors.remove(&self.info);
+            self.info.set_flag(ClientFlags::MONITOR, false);
+        }
+    }
+
+    /// Ends CLIENT TRACKING, where that is on.
+    pub fn end_tracking(&mut self, shared: &Shared) {
+        if let Some(state) = self.tracking.take() {
+            shared.tracking.disable(&self.info, &state);
+        }
+    }
+
+    /// Ends everything that sends messages: subscriptions, tracking, MONITOR.
+    pub fn end_messages(&mut self, shared: &Shared) {
+        self.subscriptions.clear(&shared.pubsub, &self.info);
+        self.end_tracking(shared);
+        self.end_monitor(shared);
     }
 
     /// In RESP2, a subscribed client may only manage its subscriptions.

@@ -3,11 +3,15 @@
 use crate::blocking::WaitingLists;
 use crate::clients::{ClientId, Clients};
 use crate::config::{ApplyError, Changes, Config, ConfigStore};
+use crate::monitor::Monitors;
 use crate::observe::Observe;
+use crate::outbox::Push;
 use crate::persist::Persist;
+use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
 use crate::stats::Stats;
+use crate::tracking::Tracking;
 use crate::watch::Watches;
 use kara_base::clock::Ticker;
 use kara_keyspace::Keyspace;
@@ -16,7 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, O
 /// What a worker is told from outside; it reads these once per loop turn.
 #[derive(Debug)]
 pub enum Message {
-    /// Bytes for a client of this worker (pub/sub, invalidation).
+    /// Something that clients of this worker are told beside their answers.
+    Push(Push),
+    /// Bytes for a client of this worker (an answer).
     Deliver { client: ClientId, bytes: std::sync::Arc<[u8]> },
     /// The answer of a client that waited; it goes on.
     Served { client: ClientId, reply: Vec<u8> },
@@ -43,6 +49,10 @@ pub struct ShutdownOptions {
 pub trait Host: Send + Sync + std::fmt::Debug {
     /// Puts a message into a worker's mailbox and wakes it.
     fn post(&self, worker: usize, message: Message);
+    /// Puts a message into the caller's own mailbox, which it will look into without being woken.
+    fn post_to_self(&self, worker: usize, message: Message) {
+        self.post(worker, message);
+    }
     /// Begins the shutdown; an error is the reply's text.
     fn shutdown(&self, options: ShutdownOptions) -> Result<(), String>;
     /// Ends a shutdown that waits (SHUTDOWN ABORT); false where none is under way.
@@ -135,6 +145,9 @@ pub struct Shared {
     pub quicklist_packed_threshold: AtomicU32,
     pub watches: Watches,
     pub persist: Persist,
+    pub pubsub: PubSub,
+    pub tracking: Tracking,
+    pub monitors: Monitors,
     /// Who waits for which key.
     pub waiting: WaitingLists,
 }

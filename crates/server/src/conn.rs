@@ -25,6 +25,12 @@ pub struct Conn {
     postponed: bool,
     /// When the client's wait is over.
     pub wait_until: Option<Instant>,
+    /// The next request waits until the mailboxes of other workers have room.
+    pub throttled: bool,
+    /// Messages in the output wait for the turn's end.
+    pub told: bool,
+    /// More messages came than its limit allows: it is to be closed.
+    pub overrun: bool,
     /// The socket may hold more than was read.
     pub readable: bool,
     /// The system has announced that the peer closed its side: what is there is read up to the end.
@@ -55,6 +61,9 @@ impl Conn {
             sent: 0,
             postponed: false,
             wait_until: None,
+            throttled: false,
+            told: false,
+            overrun: false,
             readable: false,
             ending: false,
             eof: false,
@@ -75,10 +84,10 @@ impl Conn {
         }
     }
 
-    /// Nothing of the connection runs now: it waits for a key, or for the end of a pause.
+    /// Nothing of the connection runs now: it waits for a key, for the end of a pause or for room in mailboxes.
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.postponed || self.session.waiting.is_some()
+        self.postponed || self.throttled || self.session.waiting.is_some()
     }
 
     /// Bytes waiting to be sent.

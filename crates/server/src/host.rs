@@ -9,7 +9,7 @@ use kara_engine::log::{Level, LogSink};
 use kara_engine::shared::{Host, Message, ShutdownOptions};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What arrives in a worker's mailbox.
@@ -25,6 +25,29 @@ struct Mailbox {
     sender: Sender<Mail>,
     receiver: Receiver<Mail>,
     waker: mio::Waker,
+    /// The worker was woken and hasn't looked yet.
+    woken: AtomicBool,
+    /// Bytes of messages that wait.
+    weight: AtomicUsize,
+}
+
+/// Messages waiting in one mailbox beyond which their senders wait.
+const CONGESTED_BYTES: usize = 32 << 20;
+
+impl Mailbox {
+    fn put(&self, mail: Mail) {
+        self.weight.fetch_add(weight(&mail), Relaxed);
+        // The receiver lives as long as the sender: sending can't fail.
+        let _ = self.sender.send(mail);
+    }
+}
+
+/// What a message counts for against the bound.
+fn weight(mail: &Mail) -> usize {
+    match mail {
+        Mail::Engine(Message::Push(push)) => push.weight(),
+        Mail::Engine(_) | Mail::Connection(..) => 0,
+    }
 }
 
 struct Inner {
@@ -51,7 +74,13 @@ impl ServerHost {
             .into_iter()
             .map(|waker| {
                 let (sender, receiver) = crossbeam_channel::unbounded();
-                Mailbox { sender, receiver, waker }
+                Mailbox {
+                    sender,
+                    receiver,
+                    waker,
+                    woken: AtomicBool::new(false),
+                    weight: AtomicUsize::new(0),
+                }
             })
             .collect();
         ServerHost(Arc::new(Inner {
@@ -65,16 +94,29 @@ impl ServerHost {
     /// Puts mail into a worker's mailbox and wakes it.
     pub fn send(&self, worker: usize, mail: Mail) {
         if let Some(mailbox) = self.0.mailboxes.get(worker) {
-            // The receiver lives as long as the sender: sending can't fail.
-            if mailbox.sender.send(mail).is_ok() {
+            mailbox.put(mail);
+            // One wake-up is enough for all that comes until the worker looks.
+            if !mailbox.woken.swap(true, SeqCst) {
                 let _ = mailbox.waker.wake();
             }
         }
     }
 
+    /// Whether some mailbox is so full that whoever fills it should wait.
+    pub fn is_congested(&self) -> bool {
+        self.0.mailboxes.iter().any(|mailbox| mailbox.weight.load(Relaxed) > CONGESTED_BYTES)
+    }
+
     /// The next mail of a worker.
     pub fn next_mail(&self, worker: usize) -> Option<Mail> {
-        self.0.mailboxes.get(worker)?.receiver.try_recv().ok()
+        let mailbox = self.0.mailboxes.get(worker)?;
+        // Before the look, so that what comes behind it wakes again.
+        if mailbox.woken.load(Relaxed) {
+            mailbox.woken.swap(false, SeqCst);
+        }
+        let mail = mailbox.receiver.try_recv().ok()?;
+        mailbox.weight.fetch_sub(weight(&mail), Relaxed);
+        Some(mail)
     }
 
     /// How many workers there are.
@@ -119,6 +161,12 @@ impl ServerHost {
 impl Host for ServerHost {
     fn post(&self, worker: usize, message: Message) {
         self.send(worker, Mail::Engine(message));
+    }
+
+    fn post_to_self(&self, worker: usize, message: Message) {
+        if let Some(mailbox) = self.0.mailboxes.get(worker) {
+            mailbox.put(Mail::Engine(message));
+        }
     }
 
     fn shutdown(&self, options: ShutdownOptions) -> Result<(), String> {

@@ -83,6 +83,9 @@ impl Server {
             quicklist_packed_threshold: Default::default(),
             watches: Default::default(),
             persist: Default::default(),
+            pubsub: Default::default(),
+            tracking: Default::default(),
+            monitors: Default::default(),
             waiting: WaitingLists::new(shards),
         });
         let freed_for = shared.clone();

@@ -1,6 +1,7 @@
 //! A worker thread: an epoll loop that owns its connections, reads, runs commands to their end and answers.
 
 mod held;
+mod mail;
 
 use crate::conn::{Conn, Sent};
 use crate::host::{Mail, ServerHost};
@@ -9,12 +10,12 @@ use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use kara_engine::pipeline::{Engine, Flow};
 use kara_engine::session::Session;
-use kara_engine::shared::{Message, Shared};
+use kara_engine::shared::Shared;
 use kara_keyspace::Locked;
 use kara_resp::{Limits, Protocol, Request, Step, Writer};
 use mio::{Events, Poll, Token};
 use smallvec::SmallVec;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,6 +33,8 @@ const BATCH: usize = 16;
 const REPLY_CHUNK: usize = 256 << 10;
 /// Unread replies of a client that has yet to authenticate.
 const UNAUTHENTICATED_OUTPUT: usize = 1024;
+/// How soon to look again whether the mailboxes have room.
+const THROTTLED_POLL: Duration = Duration::from_millis(1);
 
 /// What a worker thread owns.
 pub struct Worker {
@@ -49,6 +52,12 @@ pub struct Worker {
     deadlines: BTreeSet<(Instant, ClientId)>,
     /// Some connections are held back by a pause.
     postponed: bool,
+    /// Connections with messages in their output that are to be sent at the turn's end.
+    told: Vec<usize>,
+    /// Connections that wait until the mailboxes have room again.
+    throttled: Vec<usize>,
+    /// Mail that came while a connection was being served.
+    later: VecDeque<Mail>,
     read_buffer: Vec<u8>,
     requests: Vec<Request>,
     reply: Writer,
@@ -91,6 +100,9 @@ impl Worker {
             again: Vec::new(),
             deadlines: BTreeSet::new(),
             postponed: false,
+            told: Vec::new(),
+            throttled: Vec::new(),
+            later: VecDeque::new(),
             read_buffer: vec![0; READ_CHUNK],
             requests: (0..BATCH).map(|_| Request::new()).collect(),
             reply: Writer::new(Protocol::Resp2),
@@ -117,7 +129,7 @@ impl Worker {
     /// One turn of the loop. `backlog`: the last turn left connections waiting; returns whether this one did.
     fn turn(&mut self, events: &mut Events, mut backlog: bool) -> io::Result<bool> {
         let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
-        let busy = backlog || !self.again.is_empty() || self.engine.has_own_mail();
+        let busy = backlog || !self.again.is_empty() || self.engine.own_mail;
         let timeout = if busy { Duration::ZERO } else { self.idle_time(period) };
         match self.poll.poll(events, Some(timeout)) {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -128,6 +140,9 @@ impl Worker {
         if self.postponed && !self.engine.is_pausing() {
             self.resume_postponed();
         }
+        // What was told before a request came in is seen before its answer.
+        self.read_mail(None);
+        self.release_throttled();
         for slot in std::mem::take(&mut self.again) {
             self.serve(slot);
         }
@@ -149,14 +164,16 @@ impl Worker {
             let mut sockets = self.host.sockets().lock();
             backlog = sockets.accept(&self.host, &self.shared, &self.engine.config);
         }
-        self.read_mail();
+        self.read_mail(None);
         if self.since(self.last_tick, turn_start) >= period {
             self.last_tick = turn_start;
             let begin = self.shared.ticker.now();
             self.tick();
             let took = self.since(begin, self.shared.ticker.now());
             self.shared.observe.turns.cron(took.as_nanos() as u64);
+            self.read_own_mail(None);
         }
+        self.send_told();
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
         self.turn_end = self.shared.ticker.now();
@@ -170,35 +187,6 @@ impl Worker {
 
     fn since(&self, from: Tick, to: Tick) -> Duration {
         Duration::from_nanos(self.shared.ticker.ns_between(from, to))
-    }
-
-    /// Reads the mailbox until it is empty.
-    fn read_mail(&mut self) {
-        while let Some(mail) = self.next_mail() {
-            match mail {
-                Mail::Connection(transport, addr, laddr) => self.adopt(transport, addr, laddr),
-                Mail::Engine(Message::Deliver { client, bytes }) => {
-                    if let Some(&slot) = self.by_id.get(&client) {
-                        self.deliver(slot, &bytes);
-                    }
-                }
-                Mail::Engine(Message::Served { client, reply }) => {
-                    if let Some(&slot) = self.by_id.get(&client) {
-                        self.served(slot, &reply);
-                    }
-                }
-                Mail::Engine(Message::Kill { client }) => {
-                    if let Some(&slot) = self.by_id.get(&client) {
-                        self.close(slot, End::Close);
-                    }
-                }
-                Mail::Engine(Message::Resume) => self.resume_postponed(),
-            }
-        }
-    }
-
-    fn next_mail(&mut self) -> Option<Mail> {
-        self.engine.own_mail().map(Mail::Engine).or_else(|| self.host.next_mail(self.index))
     }
 
     /// Takes a new connection into the loop.
@@ -220,6 +208,7 @@ impl Worker {
             self.free.push(slot);
             return;
         }
+        info.slot.store(slot as u32, Relaxed);
         self.shared.clients.insert(info);
         self.shared.stats.worker(self.index).connections_received.add(1);
         self.by_id.insert(id, slot);
@@ -242,6 +231,9 @@ impl Worker {
         if conn.session.info.kill.load(Relaxed) {
             return End::Close;
         }
+        if conn.overrun {
+            return End::OutputBuffer;
+        }
         if conn.unsent() > 0 {
             let mut written = 0;
             let sent = conn.flush(&mut written);
@@ -255,6 +247,9 @@ impl Worker {
         if conn.session.close_after_reply {
             // Only the rest of the answers still interests; what comes in is thrown away.
             return if conn.unsent() == 0 || conn.eof { End::Close } else { End::Keep };
+        }
+        if conn.throttled {
+            return self.check_output(conn);
         }
         let mut budget = FAIR_BYTES;
         if conn.session.waiting.is_none() && (conn.is_postponed() || !conn.input.is_empty()) {
@@ -398,6 +393,8 @@ impl Worker {
         }
         drop(space);
         self.requests = requests;
+        self.engine.end_batch();
+        self.read_own_mail(Some(conn));
         if end == End::Keep {
             end = self.send_replies(conn);
         }
@@ -509,10 +506,14 @@ impl Worker {
                 }
             }
             *done = base + end;
+            self.read_own_mail(Some(conn));
             if conn.session.close_now {
                 return End::Close;
             }
             if conn.session.close_after_reply {
+                return End::Keep;
+            }
+            if self.engine.far_mail && self.throttle(conn) {
                 return End::Keep;
             }
             if self.reply.len() > REPLY_CHUNK {
@@ -542,21 +543,6 @@ impl Worker {
             Sent::Broken => End::Close,
             Sent::All => End::Keep,
             Sent::Part => self.check_output(conn),
-        }
-    }
-
-    /// Bytes from elsewhere for a client.
-    fn deliver(&mut self, slot: usize, bytes: &[u8]) {
-        let Some(conn) = self.conns[slot].as_mut() else { return };
-        let mut written = 0;
-        let sent = conn.send(bytes, &mut written);
-        if let Some(conn) = self.conns[slot].as_ref() {
-            self.count_written(conn, written);
-        }
-        if sent == Sent::Broken {
-            self.close(slot, End::Close);
-        } else if sent == Sent::Part {
-            self.again.push(slot);
         }
     }
 

@@ -146,26 +146,18 @@ impl Engine {
             self.account_wait(wait, ns, reply.len());
             self.post(wait.client.worker, Message::Served { client: wait.client.id, reply: reply.take() });
         }
-        self.deliver_events(space);
+        self.deliver_events(space, Some(wait.client.id));
+        self.post_messages();
     }
 
-    /// Mail to a worker; what is for this one waits in its outbox, without a system call.
+    /// Mail to a worker; its own one finds it without being woken.
     fn post(&mut self, worker: usize, message: Message) {
         if worker == self.worker {
-            self.outbox.push_back(message);
+            self.shared.host.post_to_self(worker, message);
+            self.own_mail = true;
         } else {
             self.shared.host.post(worker, message);
         }
-    }
-
-    /// Mail that this worker's own commands posted to it.
-    pub fn own_mail(&mut self) -> Option<Message> {
-        self.outbox.pop_front()
-    }
-
-    /// Whether there is some.
-    pub fn has_own_mail(&self) -> bool {
-        !self.outbox.is_empty()
     }
 
     /// Statistics of a command that has waited, when it ends.

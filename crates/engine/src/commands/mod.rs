@@ -10,6 +10,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod list;
 pub mod persistence;
+pub mod pubsub;
 pub mod server;
 pub mod set;
 mod shared;
@@ -45,6 +46,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     hyperloglog::COMMANDS,
     list::COMMANDS,
     persistence::COMMANDS,
+    pubsub::COMMANDS,
     set::COMMANDS,
     server::COMMANDS,
     sort::COMMANDS,

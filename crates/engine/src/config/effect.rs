@@ -74,6 +74,7 @@ const IN_EFFECT: &[&str] = &[
     "tcp-backlog",
     "tcp-keepalive",
     "timeout",
+    "tracking-table-max-keys",
     "unixsocket",
     "unixsocketperm",
     "zset-max-listpack-entries",

@@ -1,7 +1,7 @@
 //! Connections that are held: they wait for a key, or for the end of a pause. They are read, so that it is seen when the
 //! peer goes, but nothing of theirs runs.
 
-use super::{End, Worker};
+use super::{End, THROTTLED_POLL, Worker};
 use crate::conn::Conn;
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ impl Worker {
             let left_ms = self.shared.pause.until_ms() - self.host.now_ms();
             idle = idle.min(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)));
         }
-        idle
+        if self.throttled.is_empty() { idle } else { idle.min(THROTTLED_POLL) }
     }
 
     /// Tries again what a pause held back.

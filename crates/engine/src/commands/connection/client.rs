@@ -3,6 +3,7 @@
 mod identity;
 mod list;
 mod pause;
+mod tracking;
 mod unblock;
 
 use crate::commands::prelude::*;
@@ -17,8 +18,10 @@ pub(super) const CLIENT: Spec = Spec {
     summary: "Holds the commands about client connections.",
     complexity: "Depends on the subcommand.",
     subcommands: &[
+        tracking::CACHING,
         CAPA,
         identity::GETNAME,
+        tracking::GETREDIR,
         HELP,
         identity::ID,
         IMPORT_SOURCE,
@@ -31,6 +34,8 @@ pub(super) const CLIENT: Spec = Spec {
         REPLY,
         identity::SETINFO,
         identity::SETNAME,
+        tracking::TRACKING,
+        tracking::TRACKINGINFO,
         unblock::UNBLOCK,
         pause::UNPAUSE,
     ],
@@ -222,12 +227,20 @@ const HELP: Spec = Spec {
 
 fn help(cx: &mut Cx) -> Outcome {
     cx.reply_help(&[
+        "CACHING (YES|NO)",
+        "    Track the keys of the next command (OPTIN), or don't (OPTOUT).",
+        "CACHING (YES|NO)",
+        "    Track the keys of the next command (OPTIN), or don't (OPTOUT).",
         "CAPA <option> [options...]",
         "    Tell what this client can handle. Options are:",
         "    * REDIRECT",
         "      Redirections while roles change in standalone mode.",
         "GETNAME",
         "    Return the name of the current connection.",
+        "GETREDIR",
+        "    Return the ID of the client that gets this connection's invalidations; 0: this one, -1: none.",
+        "GETREDIR",
+        "    Return the ID of the client that gets this connection's invalidations; 0: this one, -1: none.",
         "ID",
         "    Return the ID of the current connection.",
         "IMPORT-SOURCE (ON|OFF)",
@@ -254,6 +267,10 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Name the client library (LIB-NAME) or its version (LIB-VER).",
         "SETNAME <name>",
         "    Name the current connection.",
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+        "    Tell this connection when keys change that it has read, or that have a prefix (BCAST).",
+        "TRACKINGINFO",
+        "    Tell how this connection tracks keys.",
         "UNBLOCK <clientid> [TIMEOUT|ERROR]",
         "    End a connection's wait, as if its time were over or with an error.",
         "UNPAUSE",

@@ -216,6 +216,7 @@ pub(super) const RESET: Spec = Spec {
 
 fn reset(cx: &mut Cx) -> Outcome {
     cx.session.unwatch(&cx.shared.watches);
+    cx.session.end_messages(cx.shared);
     reset_session(cx.session, cx.config.requirepass.is_empty());
     cx.reply.set_protocol(Protocol::Resp2);
     cx.reply.simple("RESET");

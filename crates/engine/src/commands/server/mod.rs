@@ -8,6 +8,7 @@ mod logs;
 mod lolwut;
 mod memory;
 mod memory_use;
+mod monitor;
 mod small;
 
 use super::prelude::*;
@@ -21,6 +22,7 @@ pub const COMMANDS: &[Spec] = &[
     latency::LATENCY,
     lolwut::LOLWUT,
     memory::MEMORY,
+    monitor::MONITOR,
     small::ROLE,
     small::SHUTDOWN,
     logs::SLOWLOG,

@@ -1,6 +1,7 @@
 //! The sections that count: what was done, by which command, with which errors, how fast; keys per database.
 
 use super::{Facts, Page};
+use crate::pubsub::Kind;
 use crate::registry::Command;
 use crate::stats::{CommandTotals, latency_bucket_end_ns};
 use std::fmt::Write as _;
@@ -34,12 +35,17 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     page.field("keyspace_hits", t.keyspace_hits);
     page.field("keyspace_misses", t.keyspace_misses);
-    page.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels"]);
+    page.field("pubsub_channels", shared.pubsub.count(Kind::Channel));
+    page.field("pubsub_patterns", shared.pubsub.count(Kind::Pattern));
+    page.field("pubsubshard_channels", shared.pubsub.count(Kind::Shard));
     page.zeros(&["latest_fork_usec", "total_forks", "migrate_cached_sockets"]);
     page.zeros(&["slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses"]);
     page.zeros(&["active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time"]);
-    page.zeros(&["current_active_defrag_time", "tracking_total_keys", "tracking_total_items"]);
-    page.zeros(&["tracking_total_prefixes"]);
+    page.field("current_active_defrag_time", 0);
+    let tracked = shared.tracking.sizes();
+    page.field("tracking_total_keys", tracked.keys);
+    page.field("tracking_total_items", tracked.items);
+    page.field("tracking_total_prefixes", tracked.prefixes);
     page.field("unexpected_error_replies", t.unexpected_error_replies);
     page.field("total_error_replies", t.error_replies);
     page.field("dump_payload_sanitizations", shared.persist.sanitizations.load(Relaxed));

@@ -1,0 +1,146 @@
+//! A worker's mailbox: new connections, orders, and messages for its clients.
+
+use super::{End, Worker};
+use crate::conn::{Conn, Sent};
+use crate::host::Mail;
+use kara_engine::outbox::Push;
+use kara_engine::shared::Message;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Worker {
+    /// Reads the mailbox until it is empty. `current`: a connection that is being served; messages for it go behind the
+    /// answers that it has so far, and all that isn't a message waits until it is done.
+    pub(super) fn read_mail(&mut self, mut current: Option<&mut Conn>) {
+        self.engine.own_mail = false;
+        if current.is_none() {
+            while let Some(mail) = self.later.pop_front() {
+                self.open(mail);
+            }
+        }
+        while let Some(mail) = self.host.next_mail(self.index) {
+            match mail {
+                Mail::Engine(Message::Push(push)) => self.tell(&push, current.as_deref_mut()),
+                mail if current.is_some() => self.later.push_back(mail),
+                mail => self.open(mail),
+            }
+        }
+    }
+
+    /// The same, where a command of this worker has posted to it.
+    #[inline]
+    pub(super) fn read_own_mail(&mut self, current: Option<&mut Conn>) {
+        if self.engine.own_mail {
+            self.read_mail(current);
+        }
+    }
+
+    fn open(&mut self, mail: Mail) {
+        match mail {
+            Mail::Connection(transport, addr, laddr) => self.adopt(transport, addr, laddr),
+            Mail::Engine(Message::Push(push)) => self.tell(&push, None),
+            Mail::Engine(Message::Deliver { client, bytes }) => {
+                if let Some(&slot) = self.by_id.get(&client) {
+                    self.deliver(slot, &bytes);
+                }
+            }
+            Mail::Engine(Message::Kill { client }) => {
+                if let Some(&slot) = self.by_id.get(&client) {
+                    self.close(slot, End::Close);
+                }
+            }
+            Mail::Engine(Message::Served { client, reply }) => {
+                if let Some(&slot) = self.by_id.get(&client) {
+                    self.served(slot, &reply);
+                }
+            }
+            Mail::Engine(Message::Resume) => self.resume_postponed(),
+        }
+    }
+
+    /// Writes a message into the output of its clients; it is sent at the turn's end, together with what follows.
+    fn tell(&mut self, push: &Push, mut current: Option<&mut Conn>) {
+        for member in push.to() {
+            if let Some(conn) = current.as_mut().filter(|conn| conn.session.id() == member.id) {
+                push.write(&conn.session, self.reply.buffer());
+                continue;
+            }
+            let slot = member.slot as usize;
+            let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else { continue };
+            if conn.session.id() == member.id && !conn.overrun {
+                push.write(&conn.session, &mut conn.output);
+                if !conn.told {
+                    conn.told = true;
+                    self.told.push(slot);
+                }
+                if self.check_output(&mut conn) != End::Keep {
+                    conn.overrun = true;
+                    conn.output = Vec::new();
+                    conn.sent = 0;
+                }
+            }
+            self.conns[slot] = Some(conn);
+        }
+    }
+
+    /// Sends what the turn's messages left in connections' output.
+    pub(super) fn send_told(&mut self) {
+        while let Some(slot) = self.told.pop() {
+            let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { continue };
+            if !std::mem::take(&mut conn.told) {
+                continue;
+            }
+            if conn.overrun {
+                self.close(slot, End::OutputBuffer);
+                continue;
+            }
+            let mut written = 0;
+            let sent = conn.flush(&mut written);
+            if let Some(conn) = self.conns[slot].as_ref() {
+                self.count_written(conn, written);
+            }
+            if sent == Sent::Broken {
+                self.close(slot, End::Close);
+            }
+        }
+    }
+
+    /// Bytes from elsewhere for a client.
+    fn deliver(&mut self, slot: usize, bytes: &[u8]) {
+        let Some(conn) = self.conns[slot].as_mut() else { return };
+        let mut written = 0;
+        let sent = conn.send(bytes, &mut written);
+        if let Some(conn) = self.conns[slot].as_ref() {
+            self.count_written(conn, written);
+        }
+        if sent == Sent::Broken {
+            self.close(slot, End::Close);
+        } else if sent == Sent::Part {
+            self.again.push(slot);
+        }
+    }
+
+    /// Holds a connection back whose messages other workers can't send as fast as it publishes them. Its client waits
+    /// then, instead of the mailboxes growing without bound.
+    pub(super) fn throttle(&mut self, conn: &mut Conn) -> bool {
+        self.engine.far_mail = false;
+        if !self.host.is_congested() {
+            return false;
+        }
+        conn.throttled = true;
+        self.throttled.push(conn.session.info.slot.load(Relaxed) as usize);
+        true
+    }
+
+    /// Lets held-back connections go on once the mailboxes have room.
+    pub(super) fn release_throttled(&mut self) {
+        if self.throttled.is_empty() || self.host.is_congested() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.throttled) {
+            if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) {
+                conn.throttled = false;
+                self.again.push(slot);
+            }
+        }
+    }
+}
