@@ -16,6 +16,9 @@ const BATCH: usize = 48;
 /// Replays that looking for a shorter reproduction may take.
 const MAX_REPLAYS: u32 = 800;
 
+/// The kind of a disagreement about the whole dataset.
+const DIGESTS_DIFFER: &str = "DEBUG DIGEST differs";
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -266,6 +269,23 @@ impl Pair {
         steps
     }
 
+    /// The keys whose type, value or expiry isn't the same on both sides, each with what both show.
+    fn differing_keys(&mut self) -> String {
+        let mut report = String::new();
+        let keys = self.their_clients[1].call(&["KEYS", "*"]);
+        for key in keys.items().iter().filter_map(Reply::bytes) {
+            let questions: [&[&[u8]]; 3] =
+                [&[b"TYPE", key], &[b"DEBUG", b"DIGEST-VALUE", key], &[b"PEXPIRETIME", key]];
+            let ours = questions.map(|question| self.our_clients[1].call(question));
+            let theirs = questions.map(|question| self.their_clients[1].call(question));
+            if ours != theirs {
+                let key = key.escape_ascii();
+                report.push_str(&format!("\n  key {key}\n    ours:   {ours:?}\n    theirs: {theirs:?}"));
+            }
+        }
+        report
+    }
+
     fn report(
         &mut self,
         family: &str,
@@ -285,6 +305,7 @@ impl Pair {
             }
         }
         history.truncate(found.step + 1);
+        let culprits = if found.kind == DIGESTS_DIFFER { self.differing_keys() } else { String::new() };
         let known = outcome.findings.contains_key(&found.kind);
         let (shown, ours, theirs) = if known {
             (String::new(), String::new(), String::new())
@@ -295,7 +316,7 @@ impl Pair {
         };
         outcome.note(found.kind.clone(), || {
             format!(
-                "=== {} (family {family}, round seed {seed})\n{shown}  ours:   {}\n  theirs: {}",
+                "=== {} (family {family}, round seed {seed})\n{shown}  ours:   {}\n  theirs: {}{culprits}",
                 found.kind,
                 clip(&ours),
                 clip(&theirs)
@@ -451,7 +472,11 @@ fn kind_of(request: &Request, ours: &Reply, theirs: &Reply) -> String {
         Reply::Bulk(_) => "bulk".into(),
         other => format!("{other:?}"),
     };
-    format!("{}: {} instead of {}", name_of(request), kind(ours), kind(theirs))
+    let name = name_of(request);
+    if name == "DEBUG DIGEST" {
+        return DIGESTS_DIFFER.into();
+    }
+    format!("{name}: {} instead of {}", kind(ours), kind(theirs))
 }
 
 fn shares_argument(step: &Step, with: &Step) -> bool {

@@ -110,10 +110,24 @@ fn unbalanced(is_group: bool) -> CommandError {
     ))
 }
 
-fn found_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>, is_group: bool) -> Result<(), ()> {
-    // Without the time, the longest timeouts pass here; running refuses them before it looks at keys.
-    let request = Request::parse(args, is_group, 0).map_err(|_| ())?;
-    let keys = request.keys_at..request.keys_at + request.keys;
+/// The first half of what follows STREAMS, be the halves uneven or not: running says what is wrong.
+fn found_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), ()> {
+    let mut at = 1;
+    loop {
+        let word = args.get(at).ok_or(())?;
+        at += match word.to_ascii_lowercase().as_slice() {
+            b"streams" => break,
+            b"block" | b"count" => 2,
+            b"group" => 3,
+            b"noack" => 1,
+            _ => return Err(()),
+        };
+    }
+    let first = at + 1;
+    let keys = first..first + args.len().saturating_sub(first) / 2;
+    if keys.is_empty() {
+        return Err(());
+    }
     found.extend(keys.map(|at| (at, KeyFlags::RO.union(KeyFlags::ACCESS))));
     Ok(())
 }
@@ -152,14 +166,10 @@ pub(super) const XREAD: Spec = Spec {
             ..Arg::NEW
         },
     ],
-    get_keys: Some(xread_keys),
+    get_keys: Some(found_keys),
     handler: Some(xread),
     ..Spec::NEW
 };
-
-fn xread_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), ()> {
-    found_keys(args, found, false)
-}
 
 fn xread(cx: &mut Cx) -> Outcome {
     let request = Request::parse(cx.args, false, cx.now_ms)?;
@@ -254,14 +264,10 @@ pub(super) const XREADGROUP: Spec = Spec {
             ..Arg::NEW
         },
     ],
-    get_keys: Some(xreadgroup_keys),
+    get_keys: Some(found_keys),
     handler: Some(xreadgroup),
     ..Spec::NEW
 };
-
-fn xreadgroup_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), ()> {
-    found_keys(args, found, true)
-}
 
 /// What a consumer asks of a stream.
 #[derive(Clone, Copy)]
