@@ -94,6 +94,13 @@ pub fn parse_int(text: &[u8]) -> Result<i64, CommandError> {
     kara_base::number::parse_i64(text).ok_or(CommandError::NotInteger)
 }
 
+/// A decimal 32-bit integer as the reference accepts it, for what it keeps in a C int.
+pub fn parse_i32(text: &[u8]) -> Result<i32, CommandError> {
+    i32::try_from(parse_int(text)?).map_err(|_| {
+        CommandError::text("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })
+}
+
 /// A float as the reference accepts it; NaN is refused.
 pub fn parse_float(text: &[u8]) -> Result<f64, CommandError> {
     kara_base::number::parse_f64(text).filter(|n| !n.is_nan()).ok_or(CommandError::NotFloat)

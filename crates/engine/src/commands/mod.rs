@@ -24,7 +24,7 @@ use crate::spec::Spec;
 
 /// What every family file starts with.
 pub(crate) mod prelude {
-    pub use crate::cx::{Cx, parse_float, parse_int};
+    pub use crate::cx::{Cx, parse_float, parse_i32, parse_int};
     pub use crate::effect::{Effect, Outcome, OwnedCommand};
     pub use crate::error::CommandError;
     pub use crate::events::Class;

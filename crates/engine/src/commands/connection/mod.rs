@@ -101,12 +101,8 @@ const SELECT: Spec = Spec {
 };
 
 fn select(cx: &mut Cx) -> Outcome {
-    let index = parse_int(cx.arg(1))
-        .map_err(|_| CommandError::text("ERR value is not an integer or out of range"))?;
-    if index < 0 || index as u64 >= cx.config.databases {
-        return Err(CommandError::text("ERR DB index is out of range"));
-    }
-    cx.session.select(DbIndex(index as u32));
+    let index = u32::try_from(parse_i32(cx.arg(1))?).ok().filter(|db| u64::from(*db) < cx.config.databases);
+    cx.session.select(DbIndex(index.ok_or(CommandError::text("ERR DB index is out of range"))?));
     cx.reply.ok();
     Ok(Effect::None)
 }

@@ -259,7 +259,7 @@ fn renamenx(cx: &mut Cx) -> Outcome {
 }
 
 fn parse_db(cx: &Cx, word: &[u8]) -> Result<DbIndex, CommandError> {
-    let number = parse_int(word)?;
+    let number = parse_i32(word)?;
     u64::try_from(number)
         .ok()
         .and_then(|n| cx.shared.keyspace.db(n))

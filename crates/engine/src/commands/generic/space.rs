@@ -296,10 +296,10 @@ pub(super) const SWAPDB: Spec = Spec {
 };
 
 fn swapdb(cx: &mut Cx) -> Outcome {
-    let number = |word, error| parse_int(word).map_err(|_| CommandError::text(error));
+    let number = |word, error| parse_i32(word).map_err(|_| CommandError::text(error));
     let a = number(cx.arg(1), "ERR invalid first DB index")?;
     let b = number(cx.arg(2), "ERR invalid second DB index")?;
-    let db = |n: i64| u64::try_from(n).ok().and_then(|n| cx.shared.keyspace.db(n));
+    let db = |n: i32| u64::try_from(n).ok().and_then(|n| cx.shared.keyspace.db(n));
     let (Some(a), Some(b)) = (db(a), db(b)) else {
         return Err(CommandError::text("ERR DB index is out of range"));
     };

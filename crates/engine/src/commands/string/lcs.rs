@@ -52,6 +52,8 @@ pub(super) const LCS: Spec = Spec {
 
 fn lcs(cx: &mut Cx) -> Outcome {
     let (mut idx, mut len_only, mut min_match, mut with_len) = (false, false, 0usize, false);
+    let a = load(cx, cx.arg(1))?;
+    let b = load(cx, cx.arg(2))?;
     let mut words = cx.args[3..].iter();
     while let Some(word) = words.next() {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
@@ -71,8 +73,6 @@ fn lcs(cx: &mut Cx) -> Outcome {
     if idx && len_only {
         return Err(CommandError::text("ERR If you want both the length and indexes, please just use IDX."));
     }
-    let a = load(cx, cx.arg(1))?;
-    let b = load(cx, cx.arg(2))?;
     let table = Table::new(&a, &b)?;
     if len_only {
         cx.reply.integer(i64::from(table.at(a.len(), b.len())));
