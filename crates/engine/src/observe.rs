@@ -104,8 +104,14 @@ impl Observe {
             let bytes = call.reply_bytes as u64;
             self.log(LogKind::LargeReply, bytes, config.commandlog_large_reply_max_len, call);
         }
+        let large = limit(config.commandlog_request_larger_than);
+        // Headers take no more than 25 bytes each: mostly that settles it without counting digits.
+        let at_most = call.args.iter().fold(25, |sum: u64, arg| sum.saturating_add(arg.len() as u64 + 25));
+        if at_most < large {
+            return;
+        }
         let bytes = request_bytes(call.args);
-        if bytes >= limit(config.commandlog_request_larger_than) {
+        if bytes >= large {
             self.log(LogKind::LargeRequest, bytes, config.commandlog_large_request_max_len, call);
         }
     }

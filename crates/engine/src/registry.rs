@@ -2,14 +2,27 @@
 
 use crate::spec::{Begin, Find, Flags, KeyFlags, Spec};
 use std::collections::HashMap;
+use std::ops::Deref;
 
 /// A command's number: its place in the registry; the index of its statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommandId(pub u16);
 
-/// A command as the pipeline sees it.
+/// A command as the pipeline sees it: a reference to what the registry holds.
 #[derive(Clone, Copy)]
-pub struct Command {
+pub struct Command(&'static CommandInfo);
+
+impl Deref for Command {
+    type Target = CommandInfo;
+
+    #[inline]
+    fn deref(&self) -> &CommandInfo {
+        self.0
+    }
+}
+
+/// What is known of a command.
+pub struct CommandInfo {
     pub id: CommandId,
     pub spec: &'static Spec,
     /// The container's number, for subcommands.
@@ -69,6 +82,18 @@ impl std::fmt::Debug for Command {
 }
 
 impl Command {
+    /// Lives as long as the process: there is one registry, built at start.
+    fn leaked(
+        id: CommandId,
+        spec: &'static Spec,
+        parent: Option<CommandId>,
+        full_name: &'static str,
+        role: Role,
+    ) -> Command {
+        let single_key = single_key(spec);
+        Command(Box::leak(Box::new(CommandInfo { id, spec, parent, full_name, role, single_key })))
+    }
+
     /// Whether the flags hold.
     #[inline]
     pub fn is(&self, flags: Flags) -> bool {
@@ -169,23 +194,12 @@ impl Registry {
         for spec in families.iter().flat_map(|family| family.iter()) {
             let id = CommandId(commands.len() as u16);
             let role = Role::of(spec.name);
-            let single = single_key(spec);
-            commands.push(Command { id, spec, parent: None, full_name: spec.name, role, single_key: single });
+            commands.push(Command::leaked(id, spec, None, spec.name, role));
             top.push((spec.name.as_bytes().to_vec(), id));
             for sub in spec.subcommands {
                 let sub_id = CommandId(commands.len() as u16);
-                // Lives as long as the process: there is one registry, built at start.
-                let full_name: &'static str =
-                    Box::leak(format!("{}|{}", spec.name, sub.name).into_boxed_str());
-                let single = single_key(sub);
-                commands.push(Command {
-                    id: sub_id,
-                    spec: sub,
-                    parent: Some(id),
-                    full_name,
-                    role,
-                    single_key: single,
-                });
+                let full_name = Box::leak(format!("{}|{}", spec.name, sub.name).into_boxed_str());
+                commands.push(Command::leaked(sub_id, sub, Some(id), full_name, role));
                 children.insert((id, sub.name.as_bytes().to_vec()), sub_id);
             }
         }
