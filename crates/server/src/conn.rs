@@ -1,5 +1,6 @@
 //! One connection: its stream, session, unparsed input and unsent output.
 
+use crate::pacing::Seen;
 use crate::transport::Transport;
 use kara_engine::clients::ClientFlags;
 use kara_engine::session::Session;
@@ -35,6 +36,8 @@ pub struct Conn {
     pub readable: bool,
     /// The system has announced that the peer closed its side: what is there is read up to the end.
     pub ending: bool,
+    /// When it was last counted as active.
+    pub seen: Seen,
     /// The peer has closed its side.
     pub eof: bool,
     /// Since when the soft output limit is exceeded.
@@ -66,6 +69,7 @@ impl Conn {
             overrun: false,
             readable: false,
             ending: false,
+            seen: Seen::default(),
             eof: false,
             soft_limit_since: None,
         }

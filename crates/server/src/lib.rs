@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod host;
 pub mod listen;
 pub mod log;
+pub mod pacing;
 pub mod run;
 pub mod serve;
 pub mod signals;

@@ -5,6 +5,7 @@ mod mail;
 
 use crate::conn::{Conn, Sent};
 use crate::host::{Mail, ServerHost};
+use crate::pacing::Pacing;
 use crate::transport::Transport;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
@@ -65,6 +66,9 @@ pub struct Worker {
     last_tick: Tick,
     turn_end: Tick,
     next_check: usize,
+    pacing: Pacing,
+    /// How long requests may gather before the next turn.
+    gather: Option<Duration>,
     /// Commands run up to the last turn.
     commands_before: u64,
 }
@@ -110,12 +114,16 @@ impl Worker {
             turn_end: now,
             next_check: 0,
             commands_before: 0,
+            pacing: Pacing::default(),
+            gather: None,
         }
     }
 
     /// Runs until the process ends. The first worker also accepts connections.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        // The kernel may be 50 us late by default, which is longer than any wait here.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         if self.index == 0 {
             self.host.sockets().lock().register(self.poll.registry())?;
         }
@@ -130,7 +138,11 @@ impl Worker {
     fn turn(&mut self, events: &mut Events, mut backlog: bool) -> io::Result<bool> {
         let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
         let busy = backlog || !self.again.is_empty() || self.engine.own_mail;
-        let timeout = if busy { Duration::ZERO } else { self.idle_time(period) };
+        let gather = self.gather.take().filter(|_| !busy);
+        if let Some(wait) = gather {
+            std::thread::sleep(wait);
+        }
+        let timeout = if busy || gather.is_some() { Duration::ZERO } else { self.idle_time(period) };
         match self.poll.poll(events, Some(timeout)) {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             other => other?,
@@ -147,6 +159,7 @@ impl Worker {
             self.serve(slot);
         }
         let mut accepting = false;
+        let mut ready = 0;
         for event in events.iter() {
             match event.token() {
                 WAKE => {}
@@ -154,7 +167,9 @@ impl Worker {
                     if let Some(conn) = self.conns[slot].as_mut() {
                         conn.ending |= event.is_read_closed() || event.is_error();
                         conn.readable |= event.is_readable() || conn.ending;
+                        self.pacing.saw(&mut conn.seen);
                         self.serve(slot);
+                        ready += 1;
                     }
                 }
                 _ => accepting = true,
@@ -176,7 +191,9 @@ impl Worker {
         self.send_told();
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
-        self.turn_end = self.shared.ticker.now();
+        let last_end = std::mem::replace(&mut self.turn_end, self.shared.ticker.now());
+        let passed_ns = self.shared.ticker.ns_between(last_end, self.turn_end);
+        self.gather = self.pacing.after_turn(ready, passed_ns).filter(|_| self.again.is_empty());
         let ns = self.shared.ticker.ns_between(turn_start, self.turn_end);
         stats.eventloop_ns.add(ns);
         let commands = stats.commands_processed.get();
