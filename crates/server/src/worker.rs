@@ -401,6 +401,9 @@ impl Worker {
                 Parsed::Requests(n) => {
                     let batch = &requests[..n];
                     end = self.run_batch(conn, &mut space, &input[done..], batch, &steps, &mut done);
+                    if done == input.len() {
+                        break;
+                    }
                 }
                 Parsed::Nothing => {
                     done += steps.last().copied().unwrap_or(0);
@@ -436,7 +439,7 @@ impl Worker {
         let mut ends = SmallVec::new();
         let mut at = 0;
         let mut count = 0;
-        while count < ahead {
+        while count < ahead && (at < input.len() || count == 0) {
             match conn.parse.parse(&input[at..], &limits, &mut requests[count]) {
                 Ok(Step::Complete { consumed }) => {
                     at += consumed;
