@@ -8,6 +8,8 @@ mod differential;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod gaps;
 #[cfg(test)]
 mod golden;

@@ -203,6 +203,7 @@ impl Engine {
     pub fn cron(&mut self) {
         if self.worker == 0 {
             self.shared.observe.rates.tick(&self.shared.stats, self.now_ms);
+            crate::persist::save::cron(&self.shared, &self.config, self.now_ms);
         }
         if !self.shared.cron_paused.load(Relaxed) {
             self.expire_cycle();
@@ -374,6 +375,12 @@ impl Engine {
         }
         if self.shared.loading.load(Relaxed) && !command.is(Flags::LOADING) {
             return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
+        }
+        if self.shared.persist.stopped.load(Relaxed) != 0
+            && (command.is(Flags::WRITE) || command.full_name == "ping")
+            && let Some(text) = self.shared.persist.refusal(&self.config)
+        {
+            return refuse(CommandError::owned(text));
         }
         if self.is_paused(command, session) {
             return Ok(Verdict::Postpone);
@@ -826,7 +833,7 @@ fn unknown_command(args: &[&[u8]]) -> CommandError {
 }
 
 /// The LFU settings where the eviction policy is an LFU one.
-fn lfu_settings(config: &Config) -> Option<(u32, u32)> {
+pub(crate) fn lfu_settings(config: &Config) -> Option<(u32, u32)> {
     let lfu = matches!(config.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu);
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     lfu.then(|| (small(config.lfu_log_factor), small(config.lfu_decay_time)))

@@ -53,8 +53,8 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     fn post_to_self(&self, worker: usize, message: Message) {
         self.post(worker, message);
     }
-    /// Begins the shutdown; an error is the reply's text.
-    fn shutdown(&self, options: ShutdownOptions) -> Result<(), String>;
+    /// Ends the process: cleans up around the data, which is saved already, and never returns.
+    fn exit(&self) -> !;
     /// Ends a shutdown that waits (SHUTDOWN ABORT); false where none is under way.
     fn abort_shutdown(&self) -> bool;
     /// Makes changed settings take effect (sockets, log, limits of the process); it may settle fields of `new`. After an

@@ -214,6 +214,11 @@ impl Stats {
         totals
     }
 
+    /// Changes of the data, of all workers.
+    pub fn changes(&self) -> u64 {
+        self.workers.iter().map(|w| w.changes.get()).sum()
+    }
+
     /// One command's sums.
     pub fn command_totals(&self, id: CommandId) -> CommandTotals {
         let mut sum = CommandTotals::default();

@@ -13,8 +13,9 @@ use crate::table::{Table, TableHash};
 
 /// Receives a snapshot's entries, each key once, in no order to rely on, while the shard is locked.
 pub trait SnapshotSink: Send {
-    /// `db` is the database's number when the snapshot began.
-    fn take(&mut self, db: DbIndex, entry: &Entry);
+    /// `db` is the database's number when the snapshot began. Answers what it cost, in units of a small entry: the walk
+    /// ends its step by that.
+    fn take(&mut self, db: DbIndex, entry: &Entry) -> usize;
 }
 
 /// Tables cut off from the keyspace; dropping them frees their entries, which may take seconds: the background
@@ -79,12 +80,16 @@ impl Guard {
         }
     }
 
+    /// As `before_change`, for the walk: answers the cost.
+    fn visit(&mut self, origin: DbIndex, entry: &Entry) -> usize {
+        if entry.epoch() == self.epoch { 0 } else { self.hand_over(origin, entry) }
+    }
+
     #[cold]
-    fn hand_over(&mut self, origin: DbIndex, entry: &Entry) {
-        if let Some(snapshot) = &mut self.snapshot {
-            snapshot.sink.take(origin, entry);
-            entry.set_epoch(self.epoch);
-        }
+    fn hand_over(&mut self, origin: DbIndex, entry: &Entry) -> usize {
+        let Some(snapshot) = &mut self.snapshot else { return 0 };
+        entry.set_epoch(self.epoch);
+        snapshot.sink.take(origin, entry)
     }
 
     /// Walks `table` from `at` until `budget` is used up. Returns where to go on.
@@ -92,8 +97,8 @@ impl Guard {
         while *budget > 0 {
             *budget -= 1;
             at = table.scan_bucket(at, |entry| {
-                *budget = budget.saturating_sub(1);
-                self.before_change(origin, entry);
+                let cost = self.visit(origin, entry);
+                *budget = budget.saturating_sub(cost.max(1));
             })?;
         }
         Some(at)

@@ -166,9 +166,10 @@ type Taken = Arc<Mutex<Vec<(u32, Vec<u8>, Vec<u8>, Option<i64>)>>>;
 struct Sink(Taken);
 
 impl SnapshotSink for Sink {
-    fn take(&mut self, db: DbIndex, entry: &Entry) {
+    fn take(&mut self, db: DbIndex, entry: &Entry) -> usize {
         let value = text(entry);
         self.0.lock().push((db.0, entry.key().to_vec(), value, entry.expire_at_ms()));
+        1
     }
 }
 

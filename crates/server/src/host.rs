@@ -6,7 +6,7 @@ use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
 use kara_engine::config::{ApplyError, Changes, Config};
 use kara_engine::log::{Level, LogSink};
-use kara_engine::shared::{Host, Message, ShutdownOptions};
+use kara_engine::shared::{Host, Message};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -169,16 +169,12 @@ impl Host for ServerHost {
         }
     }
 
-    fn shutdown(&self, options: ShutdownOptions) -> Result<(), String> {
-        // Who asks for what can't be done yet keeps the server, and with it the data.
-        if options.save == Some(true) {
-            return Err("ERR SHUTDOWN SAVE is not supported yet: this server can't save its data".into());
-        }
-        if options.failover {
-            return Err("ERR SHUTDOWN FAILOVER is not supported yet: this server has no replicas".into());
-        }
-        self.stop();
-        Ok(())
+    fn exit(&self) -> ! {
+        self.0.stopping.store(true, Relaxed);
+        self.0.process.supervision.stopping();
+        self.0.process.clean_up();
+        self.0.process.log.log(Level::Warning, "Kara is now ready to exit, bye bye...");
+        std::process::exit(0)
     }
 
     fn abort_shutdown(&self) -> bool {

@@ -88,6 +88,7 @@ impl Server {
             monitors: Default::default(),
             waiting: WaitingLists::new(shards),
         });
+        shared.persist.attach(&shared);
         let freed_for = shared.clone();
         std::thread::Builder::new()
             .name("lazyfree".into())

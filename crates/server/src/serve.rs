@@ -10,6 +10,7 @@ use crate::startup::Prepared;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::{LoadError, Loaded, ShutdownFlags, os_text};
 use kara_engine::log::{Level, LogSink as _};
+use kara_engine::persist::shutdown;
 use kara_engine::shared::{Host as _, Shared, ShutdownOptions};
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Serves until the process is told to stop.
 pub fn serve(prepared: Prepared) -> ExitCode {
@@ -57,17 +59,42 @@ fn run(server: Server) -> io::Result<()> {
     }
     crash::install(log.clone(), Arc::new(State(shared.clone())))?;
     let stopping = Arc::new(AtomicBool::new(false));
-    let asked = Asked { shared: shared.clone(), host: host.clone() };
+    let asked = Asked { shared: shared.clone(), host: host.clone(), stopping: stopping.clone() };
     let _signals = signals::listen(log.clone(), asked, stopping)?;
     log.log(Level::Notice, "Server initialized");
-    for kind in host.sockets().lock().kinds() {
-        log.log(Level::Notice, &format!("Ready to accept connections {kind}"));
-    }
-    let is_replica = shared.config.load().replicaof.0.is_some();
-    host.process().supervision.ready(is_replica);
+    load(&shared, &host)?;
     let result = server.run();
     host.process().supervision.stopping();
     result
+}
+
+/// How long a small data set may keep the first clients waiting; with a larger one they are told LOADING.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Loads the data, at most for a moment on this thread's time.
+fn load(shared: &Arc<Shared>, host: &ServerHost) -> io::Result<()> {
+    shared.loading.store(true, Relaxed);
+    let (done, waiting) = std::sync::mpsc::channel();
+    let (shared, host) = (shared.clone(), host.clone());
+    std::thread::Builder::new().name("load".into()).spawn(move || {
+        let log = &host.process().log;
+        if let Err(text) = kara_engine::persist::load::at_start(&shared) {
+            log.log(Level::Warning, &text);
+            host.process().clean_up();
+            std::process::exit(1);
+        }
+        shared.loading.store(false, Relaxed);
+        for kind in host.sockets().lock().kinds() {
+            log.log(Level::Notice, &format!("Ready to accept connections {kind}"));
+        }
+        let is_replica = shared.config.load().replicaof.0.is_some();
+        host.process().supervision.ready(is_replica);
+        // Nobody waits any more if it took long.
+        let _ = done.send(());
+    })?;
+    // Late or not, the workers start now.
+    let _ = waiting.recv_timeout(PATIENCE);
+    Ok(())
 }
 
 /// Why the server doesn't start.
@@ -123,6 +150,7 @@ fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, LoadError> {
 struct Asked {
     shared: Arc<Shared>,
     host: ServerHost,
+    stopping: Arc<AtomicBool>,
 }
 
 impl SignalHost for Asked {
@@ -136,9 +164,14 @@ impl SignalHost for Asked {
             ShutdownSignal::Term => config.shutdown_on_sigterm,
             ShutdownSignal::Int => config.shutdown_on_sigint,
         };
-        self.host.log(Level::Notice, "User requested shutdown...");
-        if let Err(error) = self.host.shutdown(options(flags)) {
-            self.host.log(Level::Warning, &error);
+        let space = self.shared.keyspace.lock_all();
+        match shutdown::prepare(&self.shared, &space, options(flags)) {
+            Ok(()) => self.host.exit(),
+            Err(_) => {
+                let text = "SIGTERM received but errors trying to shut down the server, check the logs for more information";
+                self.host.log(Level::Warning, text);
+                self.stopping.store(false, Relaxed);
+            }
         }
     }
 

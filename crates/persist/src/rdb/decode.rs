@@ -293,6 +293,9 @@ fn hash<S: Source>(
         };
         put(&mut hash, &field, &value, expiry_ms, options)?;
     }
+    if hash.is_empty() && count > 0 {
+        return Err(RdbError::Expired);
+    }
     filled(hash, Hash::is_empty)
 }
 

@@ -15,6 +15,8 @@
 
 pub mod decode;
 pub mod encode;
+pub mod file;
+pub mod load;
 pub mod payload;
 pub mod source;
 mod stream;
@@ -118,6 +120,8 @@ pub enum RdbError {
     Corrupt(&'static str),
     /// A value without elements. Files are read on behind it.
     Empty,
+    /// A hash all of whose fields have come to their time.
+    Expired,
     /// A type or version that is not understood.
     Unsupported(String),
     Io(std::io::Error),
@@ -128,6 +132,7 @@ impl fmt::Display for RdbError {
         match self {
             RdbError::Truncated => f.write_str("unexpected end of file"),
             RdbError::Corrupt(what) => f.write_str(what),
+            RdbError::Expired => f.write_str("a hash whose fields have all expired"),
             RdbError::Empty => f.write_str("a value without elements"),
             RdbError::Unsupported(what) => f.write_str(what),
             RdbError::Io(error) => fmt::Display::fmt(error, f),

@@ -5,6 +5,7 @@ pub(crate) mod digest;
 use crate::commands::generic::keys::encoding_name;
 use crate::commands::prelude::*;
 use crate::log::Level;
+use crate::persist::load::Manner;
 use digest::{Digest, mix_value};
 use kara_base::ids::DbIndex;
 use kara_keyspace::ExpiryUpdate;
@@ -48,6 +49,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, quicklist_packed_threshold),
+    ("RELOAD", 2, 5, reload),
     ("SEGFAULT", 2, 2, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, skip_checksums),
@@ -132,6 +134,36 @@ fn assertion(_: &mut Cx) -> Outcome {
 
 fn segfault(_: &mut Cx) -> Outcome {
     kara_base::os::segfault()
+}
+
+fn reload(cx: &mut Cx) -> Outcome {
+    let (mut save, mut flush, mut manner) = (true, true, Manner::default());
+    for word in cx.args.iter().skip(2) {
+        if word.eq_ignore_ascii_case(b"MERGE") {
+            manner.overwrite = true;
+        } else if word.eq_ignore_ascii_case(b"NOFLUSH") {
+            flush = false;
+        } else if word.eq_ignore_ascii_case(b"NOSAVE") {
+            save = false;
+        } else {
+            return Err(CommandError::text(
+                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+    }
+    if save && crate::persist::save::save(cx.shared, cx.config, cx.keys.space).is_err() {
+        return Err(CommandError::text("ERR"));
+    }
+    if flush {
+        drop(cx.keys.space.flush(None));
+        cx.keys.events.flushed(None);
+    }
+    if let Err(text) = crate::persist::load::reload(cx.shared, cx.config, cx.keys.space, manner) {
+        cx.shared.host.log(Level::Warning, &text);
+        return Err(CommandError::text("ERR Error trying to load the RDB dump, check server logs."));
+    }
+    cx.shared.host.log(Level::Warning, "DB reloaded by DEBUG RELOAD");
+    done(cx)
 }
 
 fn config_rewrite_force_all(cx: &mut Cx) -> Outcome {
@@ -341,6 +373,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Reply with a test value of this type.",
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Give list elements from this size on nodes of their own; 0: as configured.",
+        "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+        "    Save the data, forget it and load it; less what the options say.",
         "SEGFAULT",
         "    Crash by an invalid memory access.",
         "SET-ACTIVE-EXPIRE <0|1>",

@@ -2,6 +2,8 @@
 
 use crate::commands::prelude::*;
 use crate::commands::shared::parse_cursor;
+use crate::persist::jobs::JobKind;
+use crate::persist::save::save;
 use kara_base::glob::{self, Case};
 use kara_base::ids::DbIndex;
 use kara_keyspace::{Entry, Kind};
@@ -214,6 +216,16 @@ fn flush(cx: &mut Cx, db: Option<DbIndex>) -> Outcome {
         drop(gone);
     }
     cx.extra_changes = count.saturating_sub(1);
+    if db.is_none() && !cx.config.save.points.is_empty() {
+        // So does the reference: the file must not bring back what was flushed.
+        if let Some(job) = &*cx.shared.persist.job.lock()
+            && job.kind == JobKind::Rdb
+        {
+            job.cancel();
+        }
+        // A failure is in the log; the command has done its work.
+        let _ = save(cx.shared, cx.config, cx.keys.space);
+    }
     cx.reply.ok();
     Ok(Effect::Verbatim)
 }

@@ -2,6 +2,7 @@
 
 use crate::commands::prelude::*;
 use crate::shared::ShutdownOptions;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) const TIME: Spec = Spec {
@@ -62,7 +63,7 @@ pub(super) const LASTSAVE: Spec = Spec {
 
 /// Before the first save this is the time of the start, as in the reference.
 fn lastsave(cx: &mut Cx) -> Outcome {
-    cx.reply.integer(cx.shared.started_ms / 1000);
+    cx.reply.integer(cx.shared.persist.last_save_s.load(Relaxed));
     Ok(Effect::None)
 }
 
@@ -179,8 +180,8 @@ fn shutdown(cx: &mut Cx) -> Outcome {
         cx.reply.ok();
         return Ok(Effect::None);
     }
-    cx.shared.host.shutdown(options).map_err(CommandError::owned)?;
-    // No answer: the end of the connection is the answer.
-    cx.session.close_now = true;
-    Ok(Effect::None)
+    cx.keys.space.relock_all();
+    crate::persist::shutdown::prepare(cx.shared, cx.keys.space, options).map_err(CommandError::owned)?;
+    // No answer: the end of the connection is the answer. The locks are never given back.
+    cx.shared.host.exit()
 }

@@ -3,6 +3,7 @@
 mod figures;
 mod process;
 mod roles;
+mod saving;
 mod usage;
 
 use crate::commands::prelude::*;
@@ -54,7 +55,7 @@ const SECTIONS: &[Section] = &[
     asked("tls", "TLS", roles::tls),
     shown("clients", "Clients", process::clients),
     shown("memory", "Memory", usage::memory),
-    shown("persistence", "Persistence", roles::persistence),
+    shown("persistence", "Persistence", saving::persistence),
     shown("stats", "Stats", figures::stats),
     shown("replication", "Replication", roles::replication),
     shown("cpu", "CPU", usage::cpu),

@@ -1,0 +1,118 @@
+//! SAVE and BGSAVE.
+
+use crate::commands::prelude::*;
+use crate::persist::jobs::JobKind;
+use crate::persist::save;
+use crate::session::Origin;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(super) const SAVE: Spec = Spec {
+    name: "save",
+    arity: Arity::Exactly(1),
+    flags: Flags::ADMIN.union(Flags::NO_ASYNC_LOADING).union(Flags::NO_MULTI).union(Flags::NOSCRIPT),
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Saves the data to disk, while everybody waits.",
+    complexity: "O(N) for N keys",
+    locks: Locks::All,
+    handler: Some(save),
+    ..Spec::NEW
+};
+
+fn save(cx: &mut Cx) -> Outcome {
+    if running(cx) == Some(JobKind::Rdb) {
+        return Err(CommandError::text("ERR Background save already in progress"));
+    }
+    save::save(cx.shared, cx.config, cx.keys.space).map_err(|_| CommandError::text("ERR"))?;
+    cx.reply.ok();
+    Ok(Effect::None)
+}
+
+/// What a job under way is for.
+fn running(cx: &Cx) -> Option<JobKind> {
+    cx.shared.persist.job.lock().as_ref().map(|job| job.kind)
+}
+
+pub(super) const BGSAVE: Spec = Spec {
+    name: "bgsave",
+    arity: Arity::AtLeast(1),
+    flags: Flags::ADMIN.union(Flags::NO_ASYNC_LOADING).union(Flags::NOSCRIPT),
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Saves the data to disk in the background.",
+    complexity: "O(1); O(N) for N keys in the background",
+    args: &[Arg {
+        name: "operation",
+        kind: ArgKind::Oneof,
+        optional: true,
+        args: &[
+            Arg {
+                name: "schedule",
+                kind: ArgKind::PureToken,
+                token: Some("SCHEDULE"),
+                since: "3.2.2",
+                ..Arg::NEW
+            },
+            Arg {
+                name: "cancel",
+                kind: ArgKind::PureToken,
+                token: Some("CANCEL"),
+                since: "8.1.0",
+                ..Arg::NEW
+            },
+        ],
+        ..Arg::NEW
+    }],
+    locks: Locks::All,
+    handler: Some(bgsave),
+    ..Spec::NEW
+};
+
+fn bgsave(cx: &mut Cx) -> Outcome {
+    let mut schedule = false;
+    match cx.args {
+        [_] => {}
+        [_, word] if word.eq_ignore_ascii_case(b"SCHEDULE") => schedule = true,
+        [_, word] if word.eq_ignore_ascii_case(b"CANCEL") => return cancel(cx),
+        _ => return Err(CommandError::Syntax),
+    }
+    let in_exec = cx.origin == Origin::Exec;
+    match running(cx) {
+        Some(JobKind::Rdb) => {
+            return Err(CommandError::text("ERR Background save already in progress"));
+        }
+        Some(JobKind::AofRewrite) if !schedule && !in_exec => {
+            return Err(CommandError::text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
+                 schedule a BGSAVE whenever possible.",
+            ));
+        }
+        other if other.is_some() || in_exec => {
+            cx.shared.persist.rdb_scheduled.store(true, Relaxed);
+            cx.reply.simple("Background saving scheduled");
+        }
+        _ => {
+            save::start_bgsave(cx.shared, cx.config, cx.keys.space).map_err(|_| CommandError::text("ERR"))?;
+            cx.reply.simple("Background saving started");
+        }
+    }
+    Ok(Effect::None)
+}
+
+fn cancel(cx: &mut Cx) -> Outcome {
+    let persist = &cx.shared.persist;
+    if running(cx) == Some(JobKind::Rdb) {
+        if let Some(job) = &*persist.job.lock() {
+            cx.shared
+                .host
+                .log(crate::log::Level::Notice, "Background saving will be aborted due to user request");
+            job.cancel();
+        }
+        cx.reply.simple("Background saving cancelled");
+    } else if persist.rdb_scheduled.swap(false, Relaxed) {
+        cx.reply.simple("Scheduled background saving cancelled");
+    } else {
+        return Err(CommandError::text("ERR Background saving is currently not in progress or scheduled"));
+    }
+    Ok(Effect::None)
+}

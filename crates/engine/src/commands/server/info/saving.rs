@@ -1,0 +1,62 @@
+//! The section about saving and loading.
+
+use super::{Facts, Page};
+use crate::persist::jobs::JobKind;
+use crate::persist::save::clock_ms;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(super) fn persistence(facts: &Facts, page: &mut Page) {
+    let shared = facts.cx.shared;
+    let persist = &shared.persist;
+    let loading = shared.loading.load(Relaxed);
+    let job = persist.job.lock().clone();
+    let is = |kind| job.as_ref().is_some_and(|job| job.kind == kind);
+    let running_s = |kind| {
+        let job = job.as_ref().filter(|job| job.kind == kind);
+        job.map_or(-1, |job| i64::try_from(job.started.elapsed().as_secs()).unwrap_or(i64::MAX))
+    };
+    let word = |ok: bool| if ok { "ok" } else { "err" };
+    page.field("loading", u8::from(loading));
+    page.zeros(&["async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
+    let (keys, total) = job.as_ref().map_or((0, 0), |job| (job.collector.keys(), job.keys_total));
+    let share = if total == 0 { 0.0 } else { keys as f64 * 100.0 / total as f64 };
+    page.field("current_fork_perc", format_args!("{share:.2}"));
+    page.field("current_save_keys_processed", keys);
+    page.field("current_save_keys_total", total);
+    page.field("rdb_changes_since_last_save", persist.dirty(shared).max(0));
+    page.field("rdb_bgsave_in_progress", u8::from(is(JobKind::Rdb)));
+    page.field("rdb_last_save_time", persist.last_save_s.load(Relaxed));
+    page.field("rdb_last_bgsave_status", word(persist.last_bgsave_ok.load(Relaxed)));
+    page.field("rdb_last_bgsave_time_sec", persist.last_bgsave_took_s.load(Relaxed));
+    page.field("rdb_current_bgsave_time_sec", running_s(JobKind::Rdb));
+    page.field("rdb_saves", persist.rdb_saves.load(Relaxed));
+    page.zeros(&["rdb_last_cow_size"]);
+    page.field("rdb_last_load_keys_expired", persist.loading.keys_expired.load(Relaxed));
+    page.field("rdb_last_load_keys_loaded", persist.loading.keys_loaded.load(Relaxed));
+    page.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
+    page.fields(&[("aof_last_rewrite_time_sec", -1), ("aof_current_rewrite_time_sec", -1)]);
+    page.field("aof_last_bgrewrite_status", "ok");
+    page.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
+    page.field("aof_last_write_status", "ok");
+    page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+    page.zeros(&["slot_migration_fork_in_progress"]);
+    if loading {
+        progress(facts, page);
+    }
+}
+
+fn progress(facts: &Facts, page: &mut Page) {
+    let figures = &facts.cx.shared.persist.loading;
+    let (loaded, total) = (figures.loaded_bytes.load(Relaxed), figures.total_bytes.load(Relaxed));
+    let share = if total == 0 { 100.0 } else { loaded as f64 * 100.0 / total as f64 };
+    let started_s = figures.started_s.load(Relaxed);
+    let elapsed_s = (clock_ms() / 1000 - started_s).max(0) as u64;
+    let left = total.saturating_sub(loaded);
+    let eta_s = if loaded == 0 { 1 } else { (elapsed_s as f64 * left as f64 / loaded as f64) as u64 };
+    page.field("loading_start_time", started_s);
+    page.field("loading_total_bytes", total);
+    page.field("loading_rdb_used_mem", figures.writer_memory.load(Relaxed));
+    page.field("loading_loaded_bytes", loaded);
+    page.field("loading_loaded_perc", format_args!("{share:.2}"));
+    page.field("loading_eta_seconds", eta_s);
+}

@@ -1,0 +1,246 @@
+//! The snapshot under way: begun under all locks, walked by a thread of its own shard after shard in short steps.
+
+use super::{annotate, log};
+use crate::config::Config;
+use crate::log::Level;
+use crate::shared::Shared;
+use kara_base::ids::DbIndex;
+use kara_keyspace::Locked;
+use kara_persist::rdb::Version;
+use kara_persist::rdb::encode::{EncodeOptions, Encoder};
+use kara_persist::rdb::file::{DbSize, Preface, RdbWriter};
+use kara_persist::snapshot::{Collector, ShardSink};
+use parking_lot::Mutex;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
+const STEP: usize = 256;
+
+/// What the snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    Rdb,
+    AofRewrite,
+}
+
+/// A snapshot under way.
+#[derive(Debug)]
+pub struct Job {
+    pub kind: JobKind,
+    pub started: Instant,
+    pub keys_total: u64,
+    /// The workers' count of changes when it began.
+    pub changes: i64,
+    cancelled: AtomicBool,
+    /// Held while the result takes its name, so that a cancelled job never does.
+    committing: Mutex<()>,
+    pub collector: Arc<Collector>,
+}
+
+impl Job {
+    /// Ends it soon, without a result.
+    pub fn cancel(&self) {
+        let _waits_for_a_commit = self.committing.lock();
+        self.cancelled.store(true, Relaxed);
+        self.collector.close();
+    }
+
+    /// Makes the result visible, unless the job was cancelled.
+    pub(super) fn commit<R>(&self, make: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        let _nobody_cancels_meanwhile = self.committing.lock();
+        if self.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        make()
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+}
+
+/// A snapshot that has begun, for the thread that writes it.
+pub(super) struct Begun {
+    pub job: Arc<Job>,
+    walking: Vec<Arc<AtomicBool>>,
+    pub preface: Preface,
+    options: EncodeOptions,
+    checksum: bool,
+    /// `rdb-key-save-delay`: sleep per key.
+    delay: Duration,
+}
+
+/// Begins a snapshot of this moment. Every shard must be held.
+pub(super) fn begin(
+    shared: &Shared,
+    config: &Config,
+    space: &mut Locked<'_>,
+    kind: JobKind,
+    now_ms: i64,
+) -> Begun {
+    let collector = Collector::new();
+    let options = EncodeOptions { version: Version::Valkey80, compress: config.rdbcompression };
+    let notes = annotate(config, now_ms);
+    let preface = preface(shared, space, now_ms, kind == JobKind::AofRewrite);
+    let mut walking = Vec::new();
+    for (_, shard) in space.shards_mut() {
+        let sink = ShardSink::new(collector.clone(), options, notes.clone());
+        walking.push(sink.walking());
+        drop(shard.begin_snapshot(Box::new(sink)));
+    }
+    let keys_total = preface.sizes.iter().map(|size| size.keys).sum();
+    let job = Job {
+        kind,
+        started: Instant::now(),
+        keys_total,
+        changes: super::changes(shared),
+        cancelled: AtomicBool::new(false),
+        committing: Mutex::new(()),
+        collector,
+    };
+    let delay = delay(config.rdb_key_save_delay);
+    Begun { job: Arc::new(job), walking, preface, options, checksum: config.rdbchecksum, delay }
+}
+
+/// Microseconds; a negative setting means a fraction of one.
+pub(super) fn delay(setting: i32) -> Duration {
+    Duration::from_micros(u64::try_from(setting).unwrap_or(0))
+}
+
+/// What stands in front of the keys. Every shard must be held.
+pub(super) fn preface(shared: &Shared, space: &Locked<'_>, now_ms: i64, aof_base: bool) -> Preface {
+    let sizes = (0..shared.keyspace.databases() as u32).map(|db| {
+        let stats = space.stats(DbIndex(db));
+        DbSize { db, keys: stats.keys as u64, expires: stats.expires as u64 }
+    });
+    let aux = vec![
+        ("valkey-ver", "9.1.2".to_owned()),
+        ("redis-bits", usize::BITS.to_string()),
+        ("ctime", (now_ms / 1000).to_string()),
+        ("used-mem", kara_base::alloc::used_memory().to_string()),
+        ("aof-base", u8::from(aof_base).to_string()),
+    ];
+    let functions = shared.persist.functions.lock().clone();
+    Preface { aux, functions, sizes: sizes.filter(|size| size.keys > 0).collect() }
+}
+
+impl Begun {
+    /// Walks through all shards and writes; no error leaves a shard with the snapshot.
+    pub fn write<W: Write>(self, shared: &Shared, out: W) -> io::Result<W> {
+        let job = self.job.clone();
+        let result = self.walk_all(shared, out);
+        if result.is_err() {
+            job.collector.close();
+            for id in shared.keyspace.shard_ids() {
+                let ended = end(shared, &mut shared.keyspace.lock_one(id));
+                drop(ended);
+            }
+        }
+        result
+    }
+
+    fn walk_all<W: Write>(mut self, shared: &Shared, out: W) -> io::Result<W> {
+        let encoder = Encoder::new(self.options);
+        let preface = std::mem::take(&mut self.preface);
+        let mut writer = RdbWriter::begin(out, encoder, self.checksum, preface)?;
+        let collector = &self.job.collector;
+        for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
+            loop {
+                let before = collector.keys();
+                let mut locked = loop {
+                    match shared.keyspace.try_lock_one(id) {
+                        Some(locked) => break locked,
+                        // Whoever holds it may be waiting for room.
+                        None if drain(collector, &mut writer)? => {}
+                        None => break shared.keyspace.lock_one(id),
+                    }
+                };
+                walking.store(true, Relaxed);
+                let step = if self.delay.is_zero() { STEP } else { 1 };
+                let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
+                let ended = through.then(|| end(shared, &mut locked));
+                walking.store(false, Relaxed);
+                drop(locked);
+                drop(ended);
+                drain(collector, &mut writer)?;
+                self.pause(collector.keys() - before);
+                if self.job.is_cancelled() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                if collector.is_untold() {
+                    return Err(io::Error::other("a value can't be told in this version"));
+                }
+                if through {
+                    break;
+                }
+            }
+        }
+        drain(collector, &mut writer)?;
+        writer.finish()
+    }
+
+    fn pause(&self, keys: u64) {
+        let mut left = self.delay.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
+        while !left.is_zero() && !self.job.is_cancelled() {
+            let nap = left.min(Duration::from_millis(10));
+            std::thread::sleep(nap);
+            left -= nap;
+        }
+    }
+}
+
+/// Ends the snapshot of a shard; what is returned is to be dropped when its lock is free.
+fn end(shared: &Shared, locked: &mut Locked<'_>) -> Vec<Box<dyn kara_keyspace::SnapshotSink>> {
+    let mut sinks = Vec::new();
+    for (_, shard) in locked.shards_mut() {
+        if let Some((sink, detached)) = shard.end_snapshot() {
+            sinks.push(sink);
+            if !detached.is_empty() {
+                let keys = detached.len() as u64;
+                shared.reclaimer.free(Box::new(detached), keys);
+            }
+        }
+    }
+    sinks
+}
+
+/// Writes what has come; false if nothing had.
+fn drain<W: Write>(collector: &Collector, writer: &mut RdbWriter<W>) -> io::Result<bool> {
+    let chunks = collector.take();
+    for chunk in &chunks {
+        writer.records(chunk.db, &chunk.bytes)?;
+    }
+    Ok(!chunks.is_empty())
+}
+
+/// Starts `work` on a thread of its own; the job is over when it returns.
+pub(super) fn spawn(
+    shared: &Shared,
+    begun: Begun,
+    work: impl FnOnce(&Arc<Shared>, Begun) + Send + 'static,
+) -> io::Result<()> {
+    let Some(own) = shared.persist.shared() else {
+        begun.job.cancel();
+        return Err(io::Error::other("nothing to run it"));
+    };
+    let job = begun.job.clone();
+    *shared.persist.job.lock() = Some(job.clone());
+    let started = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        work(&own, begun);
+        let mut slot = own.persist.job.lock();
+        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &job)) {
+            *slot = None;
+        }
+    });
+    if let Err(error) = started {
+        log(shared, Level::Warning, format!("Can't start the thread that saves: {error}"));
+        if let Some(job) = shared.persist.job.lock().take() {
+            job.cancel();
+        }
+        return Err(error);
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! Loading: at the start, while commands are answered with LOADING, and for DEBUG RELOAD under all locks.
+
+use super::{is_relaxed, log, value_limits};
+use crate::access::Access;
+use crate::config::{Config, os_text};
+use crate::log::Level;
+use crate::shared::Shared;
+use kara_base::ids::DbIndex;
+use kara_keyspace::{Entry, Locked};
+use kara_persist::rdb::file::{AccessNote, path};
+use kara_persist::rdb::load::{LoadFault, LoadOptions, LoadReport, LoadSink, load};
+use kara_persist::rdb::source::Buffered;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What INFO tells about loading.
+#[derive(Debug, Default)]
+pub struct Figures {
+    pub started_s: AtomicI64,
+    pub total_bytes: AtomicU64,
+    pub loaded_bytes: AtomicU64,
+    /// Memory that the file's writer used.
+    pub writer_memory: AtomicU64,
+    pub keys_loaded: AtomicU64,
+    pub keys_expired: AtomicU64,
+}
+
+/// Where entries go: into shards that are locked one at a time, or that are all held.
+pub(super) enum Target<'a, 'k> {
+    Shards(Locked<'k>),
+    Held(&'a mut Locked<'k>),
+}
+
+impl<'k> Target<'_, 'k> {
+    fn insert(&mut self, db: DbIndex, entry: Entry) -> (&mut Entry, bool) {
+        let space = match self {
+            Target::Shards(locked) => locked,
+            Target::Held(locked) => locked,
+        };
+        // The key's shard stays locked until another one is needed, or until `breathe`.
+        let hash = space.keyspace().hash(entry.key());
+        if !space.holds_all() || space.is_single_shard() {
+            space.relock_keys(&[kara_keyspace::HashedKey { bytes: b"", hash }]);
+        }
+        let (entry, replaced) = space.insert_entry(db, hash, entry);
+        (entry, replaced.is_some())
+    }
+
+    /// Lets others at the shards.
+    fn breathe(&mut self) {
+        if let Target::Shards(locked) = self {
+            locked.release();
+        }
+    }
+}
+
+/// Puts what is read into the keyspace.
+pub(super) struct IntoKeyspace<'a, 'k> {
+    pub shared: &'a Shared,
+    pub target: Target<'a, 'k>,
+    pub access: Access,
+    /// A key that is there already is overwritten (DEBUG RELOAD MERGE); else it is an error.
+    pub overwrite: bool,
+    pub delay: Duration,
+    pub since_breath: u32,
+    pub base_offset: u64,
+}
+
+/// Entries between two breaths.
+const BREATH: u32 = 128;
+
+impl LoadSink for IntoKeyspace<'_, '_> {
+    fn aux(&mut self, name: &[u8], value: &[u8]) {
+        let value = String::from_utf8_lossy(value);
+        let number = value.parse::<i64>();
+        match (name, number) {
+            (b"valkey-ver", _) => {
+                log(self.shared, Level::Notice, format!("Loading RDB produced by Valkey version {value}"));
+            }
+            (b"redis-ver", _) => {
+                log(self.shared, Level::Notice, format!("Loading RDB produced by Redis version {value}"));
+            }
+            (b"ctime", Ok(then_s)) => {
+                let age = (super::save::clock_ms() / 1000 - then_s).max(0);
+                log(self.shared, Level::Notice, format!("RDB age {age} seconds"));
+            }
+            (b"used-mem", Ok(bytes)) => {
+                let mb = bytes as f64 / f64::from(1 << 20);
+                log(self.shared, Level::Notice, format!("RDB memory usage when created {mb:.2} Mb"));
+                self.shared.persist.loading.writer_memory.store(bytes.max(0) as u64, Relaxed);
+            }
+            (b"aof-base" | b"aof-preamble", Ok(1)) => log(self.shared, Level::Notice, "RDB is base AOF"),
+            _ => {}
+        }
+    }
+
+    fn function(&mut self, code: &[u8]) -> Result<(), LoadFault> {
+        let mut functions = self.shared.persist.functions.lock();
+        if !functions.iter().any(|known| known == code) {
+            functions.push(code.to_vec());
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, db: u32, entry: Entry, note: AccessNote) -> Result<(), LoadFault> {
+        let record = match (note, self.access.lfu) {
+            (AccessNote::Frequency(frequency), Some(_)) => self.access.record_for_frequency(frequency),
+            (AccessNote::IdleSeconds(seconds), None) => self.access.record_for_idle(seconds),
+            _ => self.access.initial(),
+        };
+        let (entry, is_second) = self.target.insert(DbIndex(db), entry);
+        entry.set_lru(record);
+        if is_second && !self.overwrite {
+            return Err(LoadFault::Duplicate { db, key: entry.key().to_vec() });
+        }
+        self.since_breath += 1;
+        if self.since_breath >= BREATH || !self.delay.is_zero() {
+            self.since_breath = 0;
+            self.target.breathe();
+            if !self.delay.is_zero() {
+                std::thread::sleep(self.delay);
+            }
+        }
+        Ok(())
+    }
+
+    fn empty_key(&mut self, _: u32, key: &[u8]) {
+        let name = key.escape_ascii();
+        log(self.shared, Level::Notice, format!("Skipping an empty key: {name}"));
+    }
+
+    fn progress(&mut self, bytes: u64) -> Result<(), LoadFault> {
+        self.shared.persist.loading.loaded_bytes.store(self.base_offset + bytes, Relaxed);
+        Ok(())
+    }
+}
+
+/// How to load one file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    pub overwrite: bool,
+    /// The file is the base of an AOF: keys whose time has come are loaded, later records may name them.
+    pub is_aof_base: bool,
+}
+
+/// Loads from a stream. What stands behind the RDB part is left in what is returned.
+pub(super) fn load_stream<R: Read>(
+    shared: &Shared,
+    config: &Config,
+    target: Target<'_, '_>,
+    input: R,
+    manner: Manner,
+    base_offset: u64,
+) -> Result<(LoadReport, Buffered<R>), LoadFault> {
+    let now_ms = super::save::clock_ms();
+    let options = LoadOptions {
+        limits: value_limits(config, shared),
+        drop_before_ms: (!manner.is_aof_base).then_some(now_ms),
+        relaxed: is_relaxed(config),
+        checksum: config.rdbchecksum && !shared.persist.skip_checksum.load(Relaxed),
+        databases: shared.keyspace.databases() as u64,
+    };
+    let mut sink = IntoKeyspace {
+        shared,
+        target,
+        access: Access::new(now_ms, crate::pipeline::lfu_settings(config)),
+        overwrite: manner.overwrite,
+        delay: super::jobs::delay(config.key_load_delay),
+        since_breath: 0,
+        base_offset,
+    };
+    let (report, rest) = load(input, &options, &mut sink)?;
+    let mut text = format!(
+        "Done loading RDB, keys loaded: {}, keys expired: {}, all fields expired hashes: {}",
+        report.keys, report.expired, report.expired_hashes
+    );
+    if report.empty > 0 {
+        text.push_str(&format!(", empty keys skipped: {}", report.empty));
+    }
+    log(shared, Level::Notice, text + ".");
+    Ok((report, rest))
+}
+
+fn explain(shared: &Shared, fault: &LoadFault) {
+    log(shared, Level::Warning, fault.to_string());
+    if fault.is_truncated() {
+        log(shared, Level::Warning, "Unexpected EOF reading RDB file");
+        log(shared, Level::Warning, "Short read or OOM loading DB. Unrecoverable error, aborting now.");
+    }
+}
+
+/// What became of loading the RDB file.
+enum Found {
+    Nothing,
+    Loaded(LoadReport),
+}
+
+fn load_rdb(
+    shared: &Shared,
+    config: &Config,
+    target: Target<'_, '_>,
+    manner: Manner,
+) -> Result<Found, String> {
+    let file = match File::open(path(&config.dbfilename)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(format!("Fatal error loading the DB: {}. Exiting.", os_text(&error))),
+    };
+    let figures = &shared.persist.loading;
+    figures.total_bytes.store(file.metadata().map_or(0, |meta| meta.len()), Relaxed);
+    match load_stream(shared, config, target, file, manner, 0) {
+        Ok((report, _)) => Ok(Found::Loaded(report)),
+        Err(fault) => {
+            explain(shared, &fault);
+            let text = match fault {
+                LoadFault::Signature | LoadFault::Version(_) => {
+                    "Fatal error loading the DB, check server logs. Exiting."
+                }
+                _ => "Terminating server after rdb file reading failure.",
+            };
+            Err(text.to_owned())
+        }
+    }
+}
+
+/// Whether there is anything to load at the start.
+pub fn anything_to_load(config: &Config) -> bool {
+    path(&config.dbfilename).exists()
+}
+
+/// Loads what the configuration names. The error is the log's last line before the process must end.
+pub fn at_start(shared: &Shared) -> Result<(), String> {
+    let config = shared.config.load();
+    let begun = Instant::now();
+    shared.persist.loading.started_s.store(super::save::clock_ms() / 1000, Relaxed);
+    let found = load_rdb(shared, &config, Target::Shards(shared.keyspace.unlocked()), Manner::default())?;
+    if let Found::Loaded(report) = found {
+        note(shared, &report);
+        let text = format!("DB loaded from disk: {:.3} seconds", begun.elapsed().as_secs_f64());
+        log(shared, Level::Notice, text);
+    }
+    Ok(())
+}
+
+pub(super) fn note(shared: &Shared, report: &LoadReport) {
+    let figures = &shared.persist.loading;
+    figures.keys_loaded.store(report.keys, Relaxed);
+    figures.keys_expired.store(report.expired, Relaxed);
+}
+
+/// DEBUG RELOAD's second half. Every shard must be held; they stay so.
+pub(crate) fn reload(
+    shared: &Shared,
+    config: &Config,
+    space: &mut Locked<'_>,
+    manner: Manner,
+) -> Result<(), String> {
+    match load_rdb(shared, config, Target::Held(space), manner)? {
+        Found::Nothing => Err("there is no file".to_owned()),
+        Found::Loaded(report) => {
+            note(shared, &report);
+            Ok(())
+        }
+    }
+}
