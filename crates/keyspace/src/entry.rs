@@ -298,6 +298,10 @@ impl Entry {
     /// else looks.
     #[inline]
     pub fn set_lru(&self, lru: u32) {
+        if self.lru() == lru {
+            // The line stays clean, and with the other processors.
+            return;
+        }
         let bytes = lru.to_le_bytes();
         // SAFETY: bytes 2 to 4 of the header; no Rust reference to the header is ever made.
         unsafe {

@@ -137,6 +137,13 @@ impl Keyspace {
         Locked::many(self, self.shard_ids().map(|id| (id, self.shards[id.0 as usize].lock())))
     }
 
+    /// Starts taking the lock of the key's shard from the processor that held it last; first of the stages for a batch
+    /// of keys of many shards.
+    #[inline]
+    pub fn prefetch_lock(&self, hash: u64) {
+        crate::table::prefetch_line_to_write(&raw const self.shards[self.shard_of(hash).0 as usize]);
+    }
+
     /// Starts loading the bucket of the key with that hash, for a batch of keys of many shards; a shard that somebody
     /// holds is left alone. Not to be called with a `Locked` at hand: it has functions of the same names.
     #[inline]

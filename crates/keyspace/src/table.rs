@@ -86,6 +86,18 @@ pub(crate) fn prefetch_line<T>(address: *const T) {
     let _ = address;
 }
 
+/// Starts loading the cache line at `address` for writing: it is taken from other processors at once.
+#[inline]
+pub(crate) fn prefetch_line_to_write<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults; processors without this one take it for no operation.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    prefetch_line(address);
+}
+
 impl Table {
     pub fn new(hash: TableHash) -> Table {
         Table {
