@@ -20,8 +20,8 @@ const TYPES: &[&str] = &["string", "list", "set", "hash", "zset", "stream", "hll
 const NAMES: &[&str] = &[
     "key", "newkey", "value", "member", "field", "int", "small", "index", "count", "extreme", "odd", "float",
     "score", "bound", "lex", "ttl", "pttl", "at", "pat", "pattern", "bit", "offset", "bitindex", "bitfield",
-    "bitvalue", "id", "nextid", "rangeid", "group", "consumer", "lon", "lat", "radius", "unit", "db", "word",
-    "big", "positive", "few", "lexset", "wordlist",
+    "bitvalue", "id", "nextid", "rangeid", "group", "consumer", "lon", "lat", "midlon", "midlat", "farscore",
+    "radius", "unit", "db", "word", "big", "positive", "few", "lexset", "wordlist",
 ];
 
 pub fn is_known(name: &str) -> bool {
@@ -155,6 +155,11 @@ pub fn value(name: &str, rng: &mut Rng, mood: &mut Mood) -> Vec<u8> {
         "consumer" => pick(rng, &["alice", "bob", "carol"]).into(),
         "lon" => coordinate(rng, 180.0).into(),
         "lat" => coordinate(rng, 85.0).into(),
+        // The reference doesn't find the cells of a polygon whose centre lies beyond 85.05 degrees: these never do.
+        "midlon" => format!("{:.6}", (rng.unit_f64() * 2.0 - 1.0) * 80.0).into(),
+        "midlat" => format!("{:.6}", (rng.unit_f64() * 2.0 - 1.0) * 60.0).into(),
+        // Members at the same place come in an order that the reference's sort doesn't promise.
+        "farscore" => ((rng.next_u64() as i64) >> rng.below(20)).to_string().into(),
         "radius" => pick(rng, &["0", "1", "100", "500.5", "5000", "20000", "-1", "1e3"]).into(),
         "unit" => pick(rng, &["m", "km", "ft", "mi", "KM", "mm"]).into(),
         "db" => pick(rng, &["0", "1", "2", "15", "16", "-1", "x"]).into(),

@@ -2,8 +2,8 @@
 
 use super::super::prelude::*;
 use super::super::shared::{KEY, ONE_READ};
-use super::{NOT_LEX_RANGE, NOT_SCORE_RANGE, WITHSCORES, config, reply_items, store};
-use kara_keyspace::value::zset::{LexBound, LexRange, ScoreRange, ZSet};
+use super::{NAN_SCORE, NOT_LEX_RANGE, NOT_SCORE_RANGE, WITHSCORES, config, reply_items, store};
+use kara_keyspace::value::zset::{AddFlags, LexBound, LexRange, ScoreRange, ZSet, ZSetConfig};
 use std::ops::Range;
 
 /// A score limit: a number with `(` in front if it is exclusive itself. Empty text means 0 to the reference, and what is
@@ -456,8 +456,27 @@ fn zrangestore(cx: &mut Cx) -> Outcome {
         }
         None => Vec::new(),
     };
-    let result = ZSet::from_sorted(&items, &config);
+    let result = if items.len() > config.max_listpack_entries {
+        ZSet::from_sorted(&items, &config)
+    } else {
+        one_by_one(&items, query.reverse, &config)?
+    };
     Ok(store(cx, cx.args[1], result, "zrangestore"))
+}
+
+/// A set made in the order in which the range was read: a listpack forgets the sign of a zero, even if a long member
+/// makes a larger form of it later.
+fn one_by_one(items: &[(f64, Vec<u8>)], reverse: bool, config: &ZSetConfig) -> Result<ZSet, CommandError> {
+    let mut result = ZSet::with_hints(items.len(), 0, config);
+    let mut add = |(score, member): &(f64, Vec<u8>)| {
+        result.add(member, *score, AddFlags::default(), config).map(|_| ()).map_err(|_| NAN_SCORE)
+    };
+    if reverse {
+        items.iter().rev().try_for_each(&mut add)?;
+    } else {
+        items.iter().try_for_each(&mut add)?;
+    }
+    Ok(result)
 }
 
 #[cfg(test)]
