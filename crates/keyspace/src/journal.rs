@@ -18,11 +18,11 @@ pub trait JournalSink: Send + Sync {
     fn offset(&self) -> JournalOffset;
 }
 
-/// The keyspace's journal, with or without a sink.
+/// The keyspace's journal with its sinks: none, the AOF, the replicas' backlog, or both.
 #[derive(Default)]
 pub struct Journal {
     active: AtomicBool,
-    sink: RwLock<Option<Arc<dyn JournalSink>>>,
+    sinks: RwLock<Vec<Arc<dyn JournalSink>>>,
 }
 
 impl Journal {
@@ -36,25 +36,31 @@ impl Journal {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Exchanges the sink. To be called with all shards locked, so that no command is half recorded.
-    pub fn set_sink(&self, sink: Option<Arc<dyn JournalSink>>) -> Option<Arc<dyn JournalSink>> {
-        let mut slot = self.sink.write();
-        self.active.store(sink.is_some(), Ordering::Relaxed);
-        std::mem::replace(&mut slot, sink)
+    /// Adds a sink: it gets every record from now on. To be called with all shards locked, so that no command is half
+    /// recorded.
+    pub fn attach(&self, sink: Arc<dyn JournalSink>) {
+        let mut sinks = self.sinks.write();
+        sinks.push(sink);
+        self.active.store(true, Ordering::Relaxed);
     }
 
-    /// Records a command; to be called before the locks of its shards are released. `None` without a sink.
+    /// Takes a sink out; false if it wasn't in. To be called with all shards locked, likewise.
+    pub fn detach(&self, sink: &Arc<dyn JournalSink>) -> bool {
+        let mut sinks = self.sinks.write();
+        let before = sinks.len();
+        sinks.retain(|known| !Arc::ptr_eq(known, sink));
+        self.active.store(!sinks.is_empty(), Ordering::Relaxed);
+        sinks.len() < before
+    }
+
+    /// Records a command; to be called before the locks of its shards are released.
     #[inline]
-    pub fn append(&self, db: DbIndex, args: &[&[u8]]) -> Option<JournalOffset> {
-        if !self.is_active() {
-            return None;
+    pub fn append(&self, db: DbIndex, args: &[&[u8]]) {
+        if self.is_active() {
+            self.sinks.read().iter().for_each(|sink| {
+                sink.append(db, args);
+            });
         }
-        Some(self.sink.read().as_ref()?.append(db, args))
-    }
-
-    /// The offset behind the last record; 0 without a sink.
-    pub fn offset(&self) -> JournalOffset {
-        self.sink.read().as_ref().map_or(JournalOffset(0), |sink| sink.offset())
     }
 }
 
@@ -101,18 +107,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_in_order_with_rising_offsets() {
+    fn every_sink_records_in_order_with_rising_offsets() {
         let journal = Journal::new();
-        assert_eq!(journal.append(DbIndex(0), &[b"DEL", b"k"]), None);
-        let sink = Arc::new(RecordingSink::new());
-        assert!(journal.set_sink(Some(sink.clone())).is_none());
-        assert_eq!(journal.append(DbIndex(3), &[b"DEL", b"k"]), Some(JournalOffset(4)));
-        assert_eq!(journal.append(DbIndex(0), &[b"SET", b"k", b"v"]), Some(JournalOffset(9)));
-        assert_eq!(journal.offset(), JournalOffset(9));
-        let records = sink.take();
+        journal.append(DbIndex(0), &[b"DEL", b"lost"]);
+        let (first, second) = (Arc::new(RecordingSink::new()), Arc::new(RecordingSink::new()));
+        journal.attach(first.clone());
+        journal.append(DbIndex(3), &[b"DEL", b"k"]);
+        journal.attach(second.clone());
+        journal.append(DbIndex(0), &[b"SET", b"k", b"v"]);
+        assert_eq!((first.offset(), second.offset()), (JournalOffset(9), JournalOffset(5)));
+        let records = first.take();
         assert_eq!(records.len(), 2);
         assert_eq!((records[0].db, records[1].args.len()), (DbIndex(3), 3));
-        assert!(journal.set_sink(None).is_some());
-        assert!(!journal.is_active());
+        let first: Arc<dyn JournalSink> = first;
+        assert!(journal.detach(&first) && !journal.detach(&first) && journal.is_active());
+        let second: Arc<dyn JournalSink> = second;
+        assert!(journal.detach(&second) && !journal.is_active());
     }
 }
