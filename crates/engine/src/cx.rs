@@ -7,6 +7,7 @@ use crate::error::CommandError;
 use crate::keys::Keys;
 use crate::outbox::Outbox;
 use crate::registry::Command;
+use crate::scripting::machine::Machines;
 use crate::session::{Origin, Session};
 use crate::shared::Shared;
 use crate::stats::WorkerStats;
@@ -23,6 +24,8 @@ pub struct Cx<'a, 'k> {
     pub reply: &'a mut Writer,
     pub session: &'a mut Session,
     pub shared: &'a Shared,
+    /// This worker's machines for scripts.
+    pub machines: &'a Machines,
     pub config: &'a Config,
     pub stats: &'a WorkerStats,
     pub origin: Origin,

@@ -24,6 +24,7 @@ pub mod pipeline;
 pub mod pubsub;
 pub mod reclaim;
 pub mod registry;
+pub mod scripting;
 pub mod session;
 pub mod shared;
 pub mod spec;

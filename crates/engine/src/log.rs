@@ -9,6 +9,18 @@ pub enum Level {
     Warning,
 }
 
+impl Level {
+    /// The level of `redis.log`'s number.
+    pub fn from_script(number: u8) -> Level {
+        match number {
+            0 => Level::Debug,
+            1 => Level::Verbose,
+            2 => Level::Notice,
+            _ => Level::Warning,
+        }
+    }
+}
+
 /// Where log lines go. Callable from every thread.
 pub trait LogSink: Send + Sync {
     /// Writes a line, unless its level is below `loglevel`.

@@ -4,6 +4,7 @@
 use crate::access;
 use crate::blocking::{ReadyKeys, WaitFor};
 use crate::clients::{ClientFlags, ClientId, ClientKind};
+use crate::commands::scripting::stated_flags;
 use crate::config::{Access, Config, MaxmemoryPolicy};
 use crate::cx::Cx;
 use crate::effect::{Effect, OwnedCommand};
@@ -14,6 +15,8 @@ use crate::keys::{Keys, Policy};
 use crate::observe::Call;
 use crate::outbox::{Outbox, Push};
 use crate::registry::{Command, CommandId, Lookup, Role};
+use crate::scripting::machine::Machines;
+use crate::scripting::shebang::ScriptFlags;
 use crate::session::{Origin, ReplyMode, Session};
 use crate::shared::{Message, PauseMode, Shared};
 use crate::spec::{Flags, Locks};
@@ -52,6 +55,7 @@ pub struct Engine {
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
     pub(crate) ticker: Ticker,
+    machines: Machines,
     pub(crate) last_tick: Tick,
     /// What the look-ahead found out about the requests of the batch at hand, in their order.
     ahead: SmallVec<[Ahead; 16]>,
@@ -122,6 +126,7 @@ impl Engine {
             nested: Vec::new(),
             ticker: shared.ticker,
             last_tick: shared.ticker.now(),
+            machines: Machines::default(),
             ahead: SmallVec::new(),
             waits: None,
             ready: ReadyKeys::default(),
@@ -214,6 +219,8 @@ impl Engine {
             self.shared.observe.rates.tick(&self.shared.stats, self.now_ms);
             crate::persist::save::cron(&self.shared, &self.config, self.now_ms);
         }
+        let (eval, functions) = self.machines.used_memory();
+        self.shared.scripts.note_memory(self.worker, eval, functions);
         if !self.shared.cron_paused.load(Relaxed) {
             self.expire_cycle();
         }
@@ -391,7 +398,7 @@ impl Engine {
         {
             return refuse(CommandError::owned(text));
         }
-        if self.is_paused(command, session) {
+        if self.is_paused(command, session, args) {
             return Ok(Verdict::Postpone);
         }
         if let Some(multi) = session.multi.as_mut().filter(|_| !runs_inside_multi(command)) {
@@ -425,13 +432,16 @@ impl Engine {
         )))
     }
 
-    fn is_paused(&self, command: Command, session: &Session) -> bool {
+    fn is_paused(&self, command: Command, session: &Session, args: &[&[u8]]) -> bool {
         match self.shared.pause.mode(self.now_ms) {
             PauseMode::Off => false,
             _ if session.info.kind() == ClientKind::Replica || session.monitor => false,
             PauseMode::All => true,
             PauseMode::Writes if command.role == Role::Exec => self.queued_writes(session),
-            PauseMode::Writes => may_replicate(command),
+            PauseMode::Writes => match stated_flags(&self.shared, command.full_name, args) {
+                Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
+                None => may_replicate(command),
+            },
         }
     }
 
@@ -605,6 +615,7 @@ impl Engine {
             reply,
             session,
             shared,
+            machines: &self.machines,
             config: &self.config,
             stats,
             origin,
@@ -888,6 +899,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
             reply: &mut *cx.reply,
             session: &mut *cx.session,
             shared: cx.shared,
+            machines: cx.machines,
             config: cx.config,
             stats: cx.stats,
             origin,
@@ -919,7 +931,9 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
     cx.stats.command(command.id).record(ns, cx.config.latency_tracking);
     let reply_bytes = cx.reply.len().saturating_sub(start);
     let call = Call { command, args, client: &cx.session.info, ns, reply_bytes, at_s: cx.now_ms / 1000 };
-    cx.shared.observe.note(cx.config, &call);
+    if origin != Origin::Script {
+        cx.shared.observe.note(cx.config, &call);
+    }
     if effect.changed() {
         cx.nested_changes += 1 + extra;
     }

@@ -10,6 +10,7 @@ use crate::persist::Persist;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
+use crate::scripting::Scripts;
 use crate::stats::Stats;
 use crate::tracking::Tracking;
 use crate::watch::Watches;
@@ -144,6 +145,7 @@ pub struct Shared {
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: bytes from which a list element gets a node of its own; 0: by the settings.
     pub quicklist_packed_threshold: AtomicU32,
     pub watches: Watches,
+    pub scripts: Scripts,
     pub persist: Persist,
     pub pubsub: PubSub,
     pub tracking: Tracking,

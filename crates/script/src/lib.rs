@@ -7,8 +7,11 @@
 
 mod host;
 mod libs;
+mod native;
 mod number;
 mod reply;
+#[cfg(test)]
+mod tests;
 mod vm;
 
 pub use host::{Abort, Host, LibraryFunction};

@@ -5,13 +5,12 @@ local G = {}
 local globals = _G
 
 local type, tostring, tonumber, error, select = type, tostring, tonumber, error, select
-local floor = math.floor
 local raw_next, raw_get, raw_set, raw_unpack = next, rawget, rawset, unpack
 local raw_setmetatable, raw_getmetatable = setmetatable, getmetatable
 local raw_pcall, raw_xpcall, raw_loadstring = pcall, xpcall, loadstring
 local raw_collectgarbage = collectgarbage
 local concat, raw_insert, raw_foreach = table.concat, table.insert, table.foreach
-local byte, gsub = string.byte, string.gsub
+local byte, find, gsub = string.byte, string.find, string.gsub
 
 local READONLY = "Attempt to modify a readonly table"
 local real, visible_meta = {}, {}
@@ -105,12 +104,21 @@ function G.setmetatable(...)
     return raw_setmetatable(t, real[meta] or meta)
 end
 
+-- Functions in Rust raise userdata, which becomes a text or a table where it is caught.
+local unwrap_error = native.unwrap
+local function clean(problem)
+    if type(problem) == "userdata" then
+        return unwrap_error(problem)
+    end
+    return problem
+end
+
 -- An error table comes out of pcall as its text, as scripts of the times before error tables expect.
 local function finish_pcall(ok, ...)
     if ok then
         return true, ...
     end
-    local problem = ...
+    local problem = clean((...))
     if type(problem) == "table" then
         local text = problem.err
         if type(text) == "string" or type(text) == "number" then
@@ -128,7 +136,7 @@ end
 function G.xpcall(...)
     local f, handler = ...
     if select("#", ...) < 2 then wrong(2, "xpcall", "value", nil, 1) end
-    return raw_xpcall(f, handler)
+    return raw_xpcall(f, function(problem) return handler(clean(problem)) end)
 end
 
 -- More results than the C stack has room for; the sum is done in doubles, which can't wrap.
@@ -139,7 +147,7 @@ function G.unpack(...)
     if first ~= nil and not from then wrong(2, "unpack", "number", first, 2) end
     if last ~= nil and not to then wrong(3, "unpack", "number", last, 3) end
     from, to = from or 1, to or #t
-    if to - from >= 7990 or from ~= from or to ~= to or from < -2147483648 or to > 2147483647 then
+    if to - from >= 7900 or from ~= from or to ~= to or from < -2147483648 or to > 2147483647 then
         if to < from then return end
         error("too many results to unpack", 2)
     end
@@ -173,7 +181,7 @@ function G.load(...)
     local pieces, count = {}, 0
     while true do
         local ok, piece = raw_pcall(reader)
-        if not ok then return nil, piece end
+        if not ok then return nil, clean(piece) end
         if piece == nil or piece == "" then break end
         if type(piece) ~= "string" then return nil, "reader function must return a string" end
         count = count + 1
@@ -261,9 +269,12 @@ L.string.gfind = L.string.gmatch
 -- Coroutines resume each other on the C stack.
 local depth = 0
 local create, raw_resume = coroutine.create, coroutine.resume
-local function resumed(...)
+local function resumed(ok, ...)
     depth = depth - 1
-    return ...
+    if ok then
+        return true, ...
+    end
+    return false, clean((...))
 end
 local function resume(co, ...)
     if depth >= 190 then
@@ -297,80 +308,16 @@ L.coroutine = {
     end,
 }
 
-function L.math.random(...)
-    local low, high = ...
-    local count = select("#", ...)
-    local r = native.random()
-    if count == 0 then return r end
-    if count > 2 then error("wrong number of arguments", 2) end
-    low = tonumber(low) or wrong(1, "random", "number", low, count)
-    if count == 1 then
-        if low < 1 then error("bad argument #1 to 'random' (interval is empty)", 2) end
-        return floor(r * floor(low)) + 1
-    end
-    high = tonumber(high) or wrong(2, "random", "number", high, count)
-    low, high = floor(low), floor(high)
-    if low > high then error("bad argument #2 to 'random' (interval is empty)", 2) end
-    return floor(r * (high - low + 1)) + low
-end
+L.math.random = native.random
 
 function L.math.randomseed(...)
     local seed = ...
     native.randomseed(tonumber(seed) or wrong(1, "randomseed", "number", seed, select("#", ...)))
 end
 
--- Functions in Rust return a text (the error) or nil, then their results.
-local function done(problem, ...)
-    if problem then
-        error(problem, 3)
-    end
-    return ...
-end
-local function lift(f)
-    return function(...)
-        return done(f(...))
-    end
-end
-for library, members in raw_next, native.libraries do
-    local t = {}
-    for name, value in raw_next, members do
-        t[name] = type(value) == "function" and lift(value) or value
-    end
-    L[library] = t
-end
+for name, library in raw_next, native.libraries do L[name] = library end
 
 -- The server's own table.
-
-local function refuse(text)
-    error({ err = "ERR " .. text }, 0)
-end
-
-local native_call, native_many = native.call, native.call_many
-
-local function call(...)
-    local count = select("#", ...)
-    local ok, value
-    if count <= 6 then
-        ok, value = native_call(count, ...)
-    else
-        ok, value = native_many(count, { ... })
-    end
-    if ok then
-        return value
-    end
-    error(value, 0)
-end
-
-local function protected_call(...)
-    local count = select("#", ...)
-    local _, value
-    if count <= 6 then
-        _, value = native_call(count, ...)
-    else
-        _, value = native_many(count, { ... })
-    end
-    return value
-end
 
 local function one_string(...)
     local text = ...
@@ -383,16 +330,14 @@ end
 local server = {}
 for key, value in raw_next, info do server[key] = value end
 
-server.call, server.pcall = call, protected_call
+for name, f in raw_next, native.server do server[name] = f end
 
 function server.error_reply(...)
     local text = one_string(...)
     if not text then return { err = "ERR wrong number or type of arguments" } end
-    if byte(text, 1) == 45 then
-        -- A code is given.
-        return { err = (gsub(text, "^%-", "")) }
-    end
-    return { err = text }
+    text = gsub(text, "^%-", "")
+    -- One word is no code.
+    return { err = find(text, " ", 1, true) and text or "ERR " .. text }
 end
 
 function server.status_reply(...)
@@ -401,65 +346,10 @@ function server.status_reply(...)
     return { ok = text }
 end
 
-function server.sha1hex(...)
-    local text = ...
-    if select("#", ...) ~= 1 then refuse("wrong number of arguments") end
-    return native.sha1hex(type(text) == "number" and tostring(text) or type(text) == "string" and text or "")
-end
-
-function server.log(...)
-    local count = select("#", ...)
-    if count < 2 then refuse("server.log() requires two arguments or more.") end
-    local level = ...
-    if type(level) ~= "number" and not (type(level) == "string" and tonumber(level)) then
-        refuse("First argument must be a number (log level).")
-    end
-    level = tonumber(level)
-    if level < 0 or level > 3 then refuse("Invalid log level.") end
-    local words, n = {}, 0
-    for i = 2, count do
-        local word = select(i, ...)
-        if type(word) == "string" or type(word) == "number" then
-            n = n + 1
-            words[n] = tostring(word)
-        end
-    end
-    native.log(floor(level), concat(words, " "))
-end
-
-function server.setresp(...)
-    if select("#", ...) ~= 1 then refuse("server.setresp() requires one argument.") end
-    local version = tonumber((...)) or 0
-    version = version - version % 1
-    if version ~= 2 and version ~= 3 then refuse("RESP version must be 2 or 3.") end
-    native.setresp(version)
-end
-
-function server.set_repl(...)
-    if select("#", ...) ~= 1 then refuse("server.set_repl() requires one argument.") end
-    local flags = tonumber((...)) or 0
-    if flags % 1 ~= 0 or flags < 0 or flags > 3 then
-        refuse("Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
-    end
-    native.set_repl(flags)
-end
-
-function server.acl_check_cmd(...)
-    local count = select("#", ...)
-    if count == 0 then refuse("Please specify at least one argument for this call") end
-    local problem, allowed = native.acl_check_cmd(count, { ... })
-    if problem then error({ err = problem }, 0) end
-    return allowed
-end
-
 -- What a library's code sees while it is loaded.
 local loading = {}
 if functions then
-    local at_load = { log = server.log }
-    function at_load.register_function(...)
-        local problem = native.register_function(select("#", ...), ...)
-        if problem then error({ err = problem }, 0) end
-    end
+    local at_load = { log = server.log, register_function = native.register_function }
     for key, value in raw_next, info do
         if not key:find("^REPL") then at_load[key] = value end
     end
@@ -499,7 +389,7 @@ visible_meta[globals] = readonly({ __index = function(_, name) return G[name] en
 
 -- The message handler: an error becomes a table with text and position.
 local function handler(problem)
-    local out = problem
+    local out = clean(problem)
     if type(out) ~= "table" then
         out = { err = "ERR " .. tostring(out) }
     elseif real[out] then
@@ -531,32 +421,34 @@ local function one_key(key, ...)
 end
 
 local run = {}
+local chunks = native.chunks
 
-function run.eval(f, count, ...)
+function run.eval(id, count, ...)
     depth = 0
     if count == 1 then
         G.KEYS, G.ARGV = one_key(...)
     else
         G.KEYS, G.ARGV = rest(count, ...)
     end
-    return raw_xpcall(f, handler)
+    return raw_xpcall(chunks[id], handler)
 end
 
-function run.eval_tables(f, keys, args)
+function run.eval_tables(id, keys, args)
     depth = 0
     G.KEYS, G.ARGV = keys, args
-    return raw_xpcall(f, handler)
+    return raw_xpcall(chunks[id], handler)
 end
 
-function run.call(f, keys, args)
+function run.call(id, keys, args)
     depth = 0
+    local f = chunks[id]
     return raw_xpcall(function() return f(keys, args) end, handler)
 end
 
-function run.load(f)
+function run.load(id)
     depth = 0
     globals_meta.__index = loading
-    return raw_xpcall(f, handler)
+    return raw_xpcall(chunks[id], handler)
 end
 
 function run.loaded()

@@ -37,22 +37,22 @@ fn number(text: &[u8]) -> Option<i64> {
 }
 
 /// An error that left a command as the table that scripts see.
-pub(crate) fn error_table(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
+fn error_table(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
     let table = lua.create_table_with_capacity(0, 4)?;
     table.raw_set("err", lua.create_string(text)?)?;
     table.raw_set("ignore_error_stats_update", true)?;
     Ok(table)
 }
 
-/// The Lua value of a whole reply, and whether it is an error.
-pub(crate) fn to_lua(lua: &Lua, bytes: &[u8]) -> mlua::Result<(Value, bool)> {
+/// The Lua value of a whole reply, or an error's text.
+pub(crate) fn to_lua(lua: &Lua, bytes: &[u8]) -> mlua::Result<Result<Value, Vec<u8>>> {
     if bytes.first() == Some(&b'-') {
         let end = bytes.len().saturating_sub(2);
         let text = bytes.get(1..end).unwrap_or_default();
-        return Ok((Value::Table(error_table(lua, text)?), true));
+        return Ok(Err(text.to_vec()));
     }
     let mut reader = Reader { bytes, at: 0 };
-    Ok((read(lua, &mut reader, 0)?.unwrap_or(Value::Nil), false))
+    Ok(Ok(read(lua, &mut reader, 0)?.unwrap_or(Value::Nil)))
 }
 
 /// One value; `None` for what isn't protocol (which commands don't write).

@@ -22,6 +22,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+/// A worker's stack, bytes. Lua's C functions nest up to 200 deep, some with buffers of 8 KB.
+const STACK: usize = 16 << 20;
 /// Shards per worker, so that two workers rarely want the same lock. One worker needs no more than one shard.
 const SHARDS_PER_WORKER: usize = 32;
 
@@ -82,6 +84,7 @@ impl Server {
             cron_paused: AtomicBool::new(false),
             quicklist_packed_threshold: Default::default(),
             watches: Default::default(),
+            scripts: kara_engine::scripting::Scripts::new(workers),
             persist: Default::default(),
             pubsub: Default::default(),
             tracking: Default::default(),
@@ -103,12 +106,13 @@ impl Server {
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let rng = Rng::new(seed.wrapping_add(index as u64));
-            let engine = Engine::new(shared.clone(), index, host.now_ms(), rng);
-            let worker = Worker::new(index, poll, engine, host.clone());
+            let (shared, host) = (shared.clone(), host.clone());
             let on_failure = host.clone();
             let name = format!("worker-{index}");
-            threads.push(std::thread::Builder::new().name(name).spawn(move || {
-                let result = worker.run();
+            threads.push(std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+                // The engine's machines for scripts belong to their thread.
+                let engine = Engine::new(shared, index, host.now_ms(), rng);
+                let result = Worker::new(index, poll, engine, host).run();
                 if result.is_err() {
                     on_failure.stop();
                 }

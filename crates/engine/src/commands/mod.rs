@@ -11,6 +11,7 @@ pub mod hyperloglog;
 pub mod list;
 pub mod persistence;
 pub mod pubsub;
+pub mod scripting;
 pub mod server;
 pub mod set;
 mod shared;
@@ -47,6 +48,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     list::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,
+    scripting::COMMANDS,
     set::COMMANDS,
     server::COMMANDS,
     sort::COMMANDS,

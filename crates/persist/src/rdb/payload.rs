@@ -43,6 +43,11 @@ impl<'a> Payload<'a> {
         (unsummed || stated == crc64(0, summed)).then_some(Payload { body, version })
     }
 
+    /// What is between the beginning and the version.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// The value, and how many packed values were looked through. `options.version` is overridden; what stands behind the
     /// value is ignored, as by the reference.
     pub fn load(&self, options: &DecodeOptions) -> Result<(Value, u64), RdbError> {

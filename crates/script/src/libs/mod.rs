@@ -1,15 +1,21 @@
-//! Libraries that scripts find ready: bit, cjson, cmsgpack, struct. Each function returns the text of an error or nil, then
-//! its results; the prelude raises the error at the caller's position.
+//! Libraries that scripts find ready: bit, cjson, cmsgpack, struct. Errors are raised with the caller's position, as C
+//! libraries do.
 
 mod bit;
+mod cjson;
+mod cmsgpack;
 pub(crate) mod register;
+mod structs;
 
-use mlua::{FromLuaMulti, IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{FromLuaMulti, Lua, MultiValue, Table, Value};
 
 /// The libraries by name.
 pub(crate) fn tables(lua: &Lua) -> mlua::Result<Table> {
     let libraries = lua.create_table()?;
     libraries.set("bit", bit::table(lua)?)?;
+    libraries.set("cjson", cjson::table(lua)?)?;
+    libraries.set("cmsgpack", cmsgpack::table(lua)?)?;
+    libraries.set("struct", structs::table(lua)?)?;
     Ok(libraries)
 }
 
@@ -20,18 +26,13 @@ fn add<A: FromLuaMulti>(
     name: &str,
     f: impl Fn(&Lua, A) -> mlua::Result<Result<MultiValue, String>> + 'static,
 ) -> mlua::Result<()> {
-    let function = lua.create_function(move |lua, args: A| match f(lua, args)? {
-        Ok(mut values) => {
-            values.push_front(Value::Nil);
-            Ok(values)
-        }
-        Err(text) => text.into_lua_multi(lua),
-    })?;
+    let function = lua
+        .create_function(move |lua, args: A| f(lua, args)?.map_err(|text| crate::native::positioned(lua, &text)))?;
     table.set(name, function)
 }
 
 /// `bad argument ...`, as Lua words it.
-fn bad_argument(position: usize, function: &str, expected: &str, got: Option<&Value>) -> String {
+pub(crate) fn bad_argument(position: usize, function: &str, expected: &str, got: Option<&Value>) -> String {
     let got = got.map_or("no value", type_name);
     format!("bad argument #{position} to '{function}' ({expected} expected, got {got})")
 }
@@ -52,7 +53,7 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 /// A number, or a text that is one, as `lua_tonumber` takes it.
-fn to_number(lua: &Lua, value: &Value) -> Option<f64> {
+pub(crate) fn to_number(lua: &Lua, value: &Value) -> Option<f64> {
     match value {
         Value::Integer(n) => Some(*n as f64),
         Value::Number(n) => Some(*n),

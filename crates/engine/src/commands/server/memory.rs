@@ -152,8 +152,8 @@ fn memory_stats(cx: &mut Cx) -> Outcome {
         ("cluster.slot_import", Count(0)),
         ("cluster.slot_export", Count(0)),
         ("aof.buffer", Count(0)),
-        ("lua.caches", Count(0)),
-        ("functions.caches", Count(0)),
+        ("lua.caches", bytes(cx.shared.scripts.usage().cached_bytes)),
+        ("functions.caches", bytes(cx.shared.scripts.usage().library_bytes)),
     ];
     let tail = [
         ("overhead.db.hashtable.lut", bytes(m.index())),

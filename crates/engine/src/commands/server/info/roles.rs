@@ -33,6 +33,14 @@ pub(super) fn cluster(facts: &Facts, page: &mut Page) {
 
 pub(super) fn cluster_info(_: &Facts, _: &mut Page) {}
 
-pub(super) fn scripting_engines(_: &Facts, page: &mut Page) {
-    page.zeros(&["engines_count", "engines_total_used_memory", "engines_total_memory_overhead"]);
+pub(super) fn scripting_engines(facts: &Facts, page: &mut Page) {
+    let scripts = facts.cx.shared.scripts.usage();
+    let used = scripts.vm_eval + scripts.vm_functions;
+    page.field("engines_count", 1);
+    page.field("engines_total_used_memory", used);
+    page.field("engines_total_memory_overhead", 0);
+    page.field(
+        "engine_0",
+        format_args!("name=LUA,module=lua,abi_version=4,used_memory={used},memory_overhead=0"),
+    );
 }

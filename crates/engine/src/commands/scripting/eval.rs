@@ -1,0 +1,294 @@
+//! EVAL, EVALSHA, FCALL and their read-only forms.
+
+use crate::commands::prelude::*;
+use crate::scripting::cache::parse_sha;
+use crate::scripting::run::{Call, run};
+use crate::scripting::shebang::ScriptFlags;
+use kara_script::{Kind, LoadError};
+
+pub(super) const EVAL: Spec = Spec {
+    name: "eval",
+    arity: Arity::AtLeast(3),
+    flags: Flags::MAY_REPLICATE.union(Flags::NO_MANDATORY_KEYS).union(Flags::NOSCRIPT).union(Flags::SKIP_MONITOR).union(Flags::STALE),
+    acl: Acl::SCRIPTING,
+    group: Group::Scripting,
+    since: "2.6.0",
+    summary: "Runs a script.",
+    complexity: "Depends on the script.",
+    key_specs: &[KeySpec {
+        notes: "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(2),
+        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
+    }],
+    args: &[
+        Arg { name: "script", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "key",
+            kind: ArgKind::Key,
+            key_spec: Some(0),
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
+    ],
+    handler: Some(eval),
+    ..Spec::NEW
+};
+
+pub(super) const EVAL_RO: Spec = Spec {
+    name: "eval_ro",
+    arity: Arity::AtLeast(3),
+    flags: Flags::NO_MANDATORY_KEYS
+        .union(Flags::NOSCRIPT)
+        .union(Flags::READONLY)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::STALE),
+    acl: Acl::SCRIPTING,
+    group: Group::Scripting,
+    since: "7.0.0",
+    summary: "Runs a script that only reads.",
+    complexity: "Depends on the script.",
+    key_specs: &[KeySpec {
+        notes: "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
+        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
+        begin: Begin::Index(2),
+        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
+    }],
+    args: &[
+        Arg { name: "script", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "key",
+            kind: ArgKind::Key,
+            key_spec: Some(0),
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
+    ],
+    handler: Some(eval_ro),
+    ..Spec::NEW
+};
+
+pub(super) const EVALSHA: Spec = Spec {
+    name: "evalsha",
+    arity: Arity::AtLeast(3),
+    flags: Flags::MAY_REPLICATE.union(Flags::NO_MANDATORY_KEYS).union(Flags::NOSCRIPT).union(Flags::SKIP_MONITOR).union(Flags::STALE),
+    acl: Acl::SCRIPTING,
+    group: Group::Scripting,
+    since: "2.6.0",
+    summary: "Runs a cached script by its SHA1.",
+    complexity: "Depends on the script.",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(2),
+        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
+    }],
+    args: &[
+        Arg { name: "sha1", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "key",
+            kind: ArgKind::Key,
+            key_spec: Some(0),
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
+    ],
+    handler: Some(evalsha),
+    ..Spec::NEW
+};
+
+pub(super) const EVALSHA_RO: Spec = Spec {
+    name: "evalsha_ro",
+    arity: Arity::AtLeast(3),
+    flags: Flags::NO_MANDATORY_KEYS
+        .union(Flags::NOSCRIPT)
+        .union(Flags::READONLY)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::STALE),
+    acl: Acl::SCRIPTING,
+    group: Group::Scripting,
+    since: "7.0.0",
+    summary: "Runs a cached script that only reads by its SHA1.",
+    complexity: "Depends on the script.",
+    key_specs: &[KeySpec {
+        notes: "",
+        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
+        begin: Begin::Index(2),
+        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
+    }],
+    args: &[
+        Arg { name: "sha1", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "key",
+            kind: ArgKind::Key,
+            key_spec: Some(0),
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
+    ],
+    handler: Some(evalsha_ro),
+    ..Spec::NEW
+};
+
+pub(super) const FCALL: Spec = Spec {
+    name: "fcall",
+    arity: Arity::AtLeast(3),
+    flags: Flags::MAY_REPLICATE.union(Flags::NO_MANDATORY_KEYS).union(Flags::NOSCRIPT).union(Flags::SKIP_MONITOR).union(Flags::STALE),
+    acl: Acl::SCRIPTING,
+    group: Group::Scripting,
+    since: "7.0.0",
+    summary: "Calls a function.",
+    complexity: "Depends on the function.",
+    key_specs: &[KeySpec {
+        notes: "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
+        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+        begin: Begin::Index(2),
+        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
+    }],
+    args: &[
+        Arg { name: "function", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "key",
+            kind: ArgKind::Key,
+            key_spec: Some(0),
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
+    ],
+    handler: Some(fcall),
+    ..Spec::NEW
+};
+
+pub(super) const FCALL_RO: Spec = Spec {
+    name: "fcall_ro",
+    arity: Arity::AtLeast(3),
+    flags: Flags::NO_MANDATORY_KEYS
+        .union(Flags::NOSCRIPT)
+        .union(Flags::READONLY)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::STALE),
+    acl: Acl::SCRIPTING,
+    group: Group::Scripting,
+    since: "7.0.0",
+    summary: "Calls a function that only reads.",
+    complexity: "Depends on the function.",
+    key_specs: &[KeySpec {
+        notes: "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
+        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
+        begin: Begin::Index(2),
+        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
+    }],
+    args: &[
+        Arg { name: "function", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "key",
+            kind: ArgKind::Key,
+            key_spec: Some(0),
+            optional: true,
+            multiple: true,
+            ..Arg::NEW
+        },
+        Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
+    ],
+    handler: Some(fcall_ro),
+    ..Spec::NEW
+};
+
+const NO_SCRIPT: CommandError = CommandError::text("NOSCRIPT No matching script.");
+
+fn eval(cx: &mut Cx) -> Outcome {
+    run_script(cx, false, false)
+}
+
+fn eval_ro(cx: &mut Cx) -> Outcome {
+    run_script(cx, false, true)
+}
+
+fn evalsha(cx: &mut Cx) -> Outcome {
+    run_script(cx, true, false)
+}
+
+fn evalsha_ro(cx: &mut Cx) -> Outcome {
+    run_script(cx, true, true)
+}
+
+/// The number of keys behind position 2, and the arguments split there.
+fn split<'a>(cx: &Cx<'a, '_>, numkeys: i64) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), CommandError> {
+    let rest = cx.args.get(3..).unwrap_or_default();
+    let count = usize::try_from(numkeys)
+        .map_err(|_| CommandError::text("ERR Number of keys can't be negative"))?;
+    rest.split_at_checked(count)
+        .ok_or(CommandError::text("ERR Number of keys can't be greater than number of args"))
+}
+
+fn run_script(cx: &mut Cx, by_sha: bool, read_only: bool) -> Outcome {
+    let numkeys = cx.int(2)?;
+    let (keys, args) = split(cx, numkeys)?;
+    let (machines, shared) = (cx.machines, cx.shared);
+    let cache = &shared.scripts.cache;
+    let vm = machines.vm(Kind::Eval, cx.config)?;
+    let compiled = if by_sha {
+        let sha = parse_sha(cx.arg(1)).ok_or(NO_SCRIPT)?;
+        machines.by_sha(&vm, cache, &sha)?.ok_or(NO_SCRIPT)?
+    } else {
+        let (compiled, evicted) = machines.by_body(&vm, cache, cx.arg(1))?;
+        cx.stats.evicted_scripts.add(evicted);
+        compiled
+    };
+    cache.touch(&compiled.script);
+    let call = Call { flags: compiled.script.flags, read_only, needs_all: &compiled.script.needs_all };
+    run(cx, call, |host, reply| vm.eval(&compiled.chunk, keys, args, host, reply))
+}
+
+fn fcall(cx: &mut Cx) -> Outcome {
+    call_function(cx, false)
+}
+
+fn fcall_ro(cx: &mut Cx) -> Outcome {
+    call_function(cx, true)
+}
+
+fn call_function(cx: &mut Cx, read_only: bool) -> Outcome {
+    let (machines, shared) = (cx.machines, cx.shared);
+    let set = shared.scripts.libraries.now();
+    let (library, function) = set.function(cx.arg(1)).ok_or(CommandError::text("ERR Function not found"))?;
+    let numkeys = cx.int(2).map_err(|_| CommandError::text("ERR Bad number of keys provided"))?;
+    let (keys, args) = split(cx, numkeys)?;
+    let vm = machines.vm(Kind::Functions, cx.config)?;
+    let chunk = match machines.function(&vm, library, &function.name) {
+        Ok(Some(chunk)) => chunk,
+        Ok(None) => return Err(CommandError::text("ERR Function not found")),
+        Err(LoadError::Failed(failure)) => return Err(CommandError::Bytes(failure.text)),
+        Err(LoadError::Aborted) => return Err(CommandError::text("ERR The function's library can't be loaded")),
+    };
+    let call = Call { flags: function.flags, read_only, needs_all: &library.needs_all };
+    run(cx, call, |host, reply| vm.call(&chunk, keys, args, host, reply))
+}
+
+/// The flags of a running command that its script or function states for itself; `None`: those of its spec hold.
+pub(crate) fn stated_flags(cx: &crate::shared::Shared, full_name: &str, args: &[&[u8]]) -> Option<ScriptFlags> {
+    let named = args.get(1)?;
+    let flags = match full_name {
+        "eval" | "eval_ro" => crate::scripting::shebang::script(named).ok()?.0,
+        "evalsha" | "evalsha_ro" => cx.scripts.cache.get(&parse_sha(named)?)?.flags,
+        "fcall" | "fcall_ro" => cx.scripts.libraries.now().function(named)?.1.flags,
+        _ => return None,
+    };
+    Some(flags).filter(|flags| !flags.contains(ScriptFlags::UNSTATED))
+}
