@@ -62,7 +62,8 @@ fn unwrap(lua: &Lua, value: Value) -> mlua::Result<Value> {
 pub(crate) fn constants(lua: &Lua, options: &Options) -> mlua::Result<Table> {
     let info = lua.create_table()?;
     let levels = [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
-    let targets = [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
+    let targets =
+        [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
     for (name, value) in levels.into_iter().chain(targets) {
         info.set(name, value)?;
     }
@@ -103,13 +104,10 @@ pub(crate) fn table(lua: &Lua, inner: &Rc<Inner>, chunks: &Table) -> mlua::Resul
             let bound = |at: usize| {
                 let value = args.get(at);
                 let number = value.and_then(|value| libs::to_number(lua, value)).map(f64::floor);
-                number.ok_or_else(|| {
-                    positioned(lua, &libs::bad_argument(at + 1, "random", "number", value))
-                })
+                number.ok_or_else(|| positioned(lua, &libs::bad_argument(at + 1, "random", "number", value)))
             };
-            let empty = |at: usize| {
-                positioned(lua, &format!("bad argument #{at} to 'random' (interval is empty)"))
-            };
+            let empty =
+                |at: usize| positioned(lua, &format!("bad argument #{at} to 'random' (interval is empty)"));
             match args.len() {
                 0 => Ok(r),
                 1 => match bound(0)? {

@@ -96,8 +96,7 @@ fn read(lua: &Lua, reader: &mut Reader<'_>, depth: usize) -> mlua::Result<Option
         b'%' => {
             let table = lua.create_table()?;
             for _ in 0..count() {
-                let (Some(key), Some(item)) =
-                    (read(lua, reader, depth + 1)?, read(lua, reader, depth + 1)?)
+                let (Some(key), Some(item)) = (read(lua, reader, depth + 1)?, read(lua, reader, depth + 1)?)
                 else {
                     break;
                 };
@@ -170,7 +169,11 @@ pub(crate) fn write(value: Value, resp: u8, reply: &mut Writer) -> mlua::Result<
 
 /// C's conversion: towards zero; what doesn't fit (and NaN) is the smallest number.
 fn truncated(number: f64) -> i64 {
-    if number > -9.223372036854775809e18 && number < 9.223372036854775807e18 { number as i64 } else { i64::MIN }
+    if number > -9.223372036854775809e18 && number < 9.223372036854775807e18 {
+        number as i64
+    } else {
+        i64::MIN
+    }
 }
 
 fn write_one(value: Value, resp: u8, reply: &mut Writer, open: &mut Vec<Open>) -> mlua::Result<()> {
@@ -250,4 +253,3 @@ fn write_table(table: Table, reply: &mut Writer, open: &mut Vec<Open>) -> mlua::
     open.push(Open::Array { table, next: 1, mark });
     Ok(())
 }
-

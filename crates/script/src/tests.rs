@@ -83,7 +83,8 @@ fn eval_on(vm: &Vm, host: &mut Fake, script: &str, protocol: Protocol) -> String
         None => "aborted".into(),
         Some(Ok(())) => String::from_utf8_lossy(&reply.take()).replace("\r\n", "|"),
         Some(Err(Failure { text, position, .. })) => {
-            let at = position.map_or(String::new(), |(source, line)| format!(" @{}:{line}", source.escape_ascii()));
+            let at = position
+                .map_or(String::new(), |(source, line)| format!(" @{}:{line}", source.escape_ascii()));
             format!("error: {}{at}", String::from_utf8_lossy(&text))
         }
     }
@@ -171,9 +172,10 @@ fn the_sandbox_holds() {
     ] {
         assert_eq!(eval(script), "error: ERR Attempt to modify a readonly table @@user_script:1", "{script}");
     }
-    for name in
-        ["print", "dofile", "loadfile", "require", "io", "debug", "package", "setfenv", "getfenv", "newproxy", "nosuch"]
-    {
+    for name in [
+        "print", "dofile", "loadfile", "require", "io", "debug", "package", "setfenv", "getfenv", "newproxy",
+        "nosuch",
+    ] {
         assert_eq!(
             eval(&format!("return {name}")),
             format!(
@@ -182,7 +184,10 @@ fn the_sandbox_holds() {
             )
         );
     }
-    assert_eq!(eval("return type(os.clock()) .. tostring(os.execute) .. tostring(os.exit)"), "$12|numbernilnil|");
+    assert_eq!(
+        eval("return type(os.clock()) .. tostring(os.execute) .. tostring(os.exit)"),
+        "$12|numbernilnil|"
+    );
     // What pairs and next hand out leads to nothing that can be written.
     assert_eq!(eval("for k, v in pairs(redis) do if k == 'call' then return 1 end end"), ":1|");
     assert_eq!(eval("local f, t = pairs(redis) t.call = 1"), readonly);
@@ -230,7 +235,10 @@ fn ranges_patterns_and_recursion_end_in_errors() {
     ] {
         assert!(eval(script).starts_with("error: "), "{script}: {}", &eval(script)[..60]);
     }
-    assert!(eval("local t = {} for i = 1, 9000 do t = {t} end return t").contains("-ERR reached lua stack limit|"));
+    assert!(
+        eval("local t = {} for i = 1, 9000 do t = {t} end return t")
+            .contains("-ERR reached lua stack limit|")
+    );
     assert!(eval("local t = {} t[1] = t return t").contains("-ERR reached lua stack limit|"));
 }
 
@@ -271,7 +279,15 @@ fn an_abort_can_not_be_caught() {
         let mut host = Fake { patience: Some(3), ..Fake::default() };
         assert_eq!(eval_on(&vm, &mut host, script, Protocol::Resp2), "aborted", "{script}");
         // The machine goes on as before.
-        assert_eq!(eval_on(&vm, &mut Fake::default(), "local n = 0 for i = 1, 1e6 do n = i end return n", Protocol::Resp2), ":1000000|");
+        assert_eq!(
+            eval_on(
+                &vm,
+                &mut Fake::default(),
+                "local n = 0 for i = 1, 1e6 do n = i end return n",
+                Protocol::Resp2
+            ),
+            ":1000000|"
+        );
     }
     let mut host = Fake { refuse_calls: true, ..Fake::default() };
     let script = "for i = 1, 100 do pcall(redis.call, 'get') end return 1";
@@ -292,7 +308,9 @@ fn libraries_of_functions() {
     assert_eq!(outcome, Some(Ok(())));
     assert_eq!(reply.take(), b"*4\r\n:41\r\n$1\r\nk\r\n$1\r\na\r\n$8\r\nfunction\r\n");
     let bad = vm.compile(b"redis.call('get')", "@user_function").expect("compiles");
-    assert!(matches!(vm.load(&bad, &mut host), Err(crate::LoadError::Failed(f)) if f.text.ends_with(b"'call'")));
+    assert!(
+        matches!(vm.load(&bad, &mut host), Err(crate::LoadError::Failed(f)) if f.text.ends_with(b"'call'"))
+    );
     drop(functions);
     let many: Vec<_> = (0..20_000).map(|_| vm.compile(b"return 1", "@x").expect("room")).collect();
     assert_eq!(many.len(), 20_000);

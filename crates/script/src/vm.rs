@@ -131,10 +131,8 @@ impl Vm {
         let chunks = lua.create_table()?;
         let native = native::table(&lua, &inner, &chunks)?;
         let info = constants(&lua, options)?;
-        let prelude: Function =
-            lua.load(include_str!("prelude.lua")).set_name("=prelude").into_function()?;
-        let run: Table =
-            prelude.call((native, info, options.kind == Kind::Functions, options.insecure))?;
+        let prelude: Function = lua.load(include_str!("prelude.lua")).set_name("=prelude").into_function()?;
+        let run: Table = prelude.call((native, info, options.kind == Kind::Functions, options.insecure))?;
         let aborting = inner.clone();
         lua.set_global_hook(HookTriggers::new().every_nth_instruction(INTERRUPT), move |lua, _| {
             interrupt(lua, &aborting)
@@ -277,10 +275,10 @@ impl Vm {
         self.inner.aborted.set(false);
         let aborting = self.inner.clone();
         // Setting a hook allocates nothing that could fail for lack of memory but its callback's box.
-        let _ = self.lua.set_global_hook(
-            HookTriggers::new().every_nth_instruction(INTERRUPT),
-            move |lua, _| interrupt(lua, &aborting),
-        );
+        let _ =
+            self.lua.set_global_hook(HookTriggers::new().every_nth_instruction(INTERRUPT), move |lua, _| {
+                interrupt(lua, &aborting)
+            });
     }
 
     /// Bytes that the machine holds.

@@ -30,10 +30,12 @@ pub struct Library {
 impl Library {
     /// Bytes held.
     pub fn memory_usage(&self) -> usize {
-        let function = |f: &Function| {
-            size_of::<Function>() + f.name.len() + f.description.as_ref().map_or(0, Vec::len)
-        };
-        size_of::<Library>() + self.name.len() + self.code.len() + self.functions.iter().map(function).sum::<usize>()
+        let function =
+            |f: &Function| size_of::<Function>() + f.name.len() + f.description.as_ref().map_or(0, Vec::len);
+        size_of::<Library>()
+            + self.name.len()
+            + self.code.len()
+            + self.functions.iter().map(function).sum::<usize>()
     }
 }
 

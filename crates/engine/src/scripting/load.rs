@@ -23,11 +23,15 @@ pub(crate) type Loaded = (Arc<Library>, Vec<(Vec<u8>, Chunk)>);
 pub(crate) fn load(cx: &mut Cx, code: &[u8]) -> Result<Loaded, CommandError> {
     let (name, body) = shebang::library(code)?;
     let vm = cx.machines.vm(Kind::Functions, cx.config)?;
-    let chunk = vm.compile(body, LIBRARY_CHUNK).map_err(|problem| {
-        CommandError::owned(format!("ERR Error compiling function: {problem}"))
-    })?;
-    let mut loader =
-        Loader { shared: cx.shared, functions: Vec::new(), problem: None, until: Instant::now() + TIME_LIMIT };
+    let chunk = vm
+        .compile(body, LIBRARY_CHUNK)
+        .map_err(|problem| CommandError::owned(format!("ERR Error compiling function: {problem}")))?;
+    let mut loader = Loader {
+        shared: cx.shared,
+        functions: Vec::new(),
+        problem: None,
+        until: Instant::now() + TIME_LIMIT,
+    };
     let registered = vm.load(&chunk, &mut loader);
     if let Some(problem) = loader.problem {
         return Err(problem);
@@ -46,12 +50,8 @@ pub(crate) fn load(cx: &mut Cx, code: &[u8]) -> Result<Loaded, CommandError> {
     if loader.functions.is_empty() {
         return Err(CommandError::text("ERR No functions registered"));
     }
-    let library = Library {
-        name,
-        code: code.into(),
-        functions: loader.functions,
-        needs_all: AtomicBool::new(false),
-    };
+    let library =
+        Library { name, code: code.into(), functions: loader.functions, needs_all: AtomicBool::new(false) };
     Ok((Arc::new(library), chunks))
 }
 

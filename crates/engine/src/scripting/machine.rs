@@ -219,8 +219,9 @@ pub(crate) const SCRIPT_CHUNK: &str = "@user_script";
 pub(crate) const LIBRARY_CHUNK: &str = "@user_function";
 
 fn compile(vm: &Vm, code: &[u8]) -> Result<Chunk, CommandError> {
-    vm.compile(code, SCRIPT_CHUNK)
-        .map_err(|problem| CommandError::owned(format!("ERR Error compiling script (new function): {problem}")))
+    vm.compile(code, SCRIPT_CHUNK).map_err(|problem| {
+        CommandError::owned(format!("ERR Error compiling script (new function): {problem}"))
+    })
 }
 
 /// Loads a library once more on another worker: it did well on the first.

@@ -11,9 +11,9 @@ pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod shebang;
 
+use crate::error::CommandError;
 use cache::Cache;
 use libraries::Libraries;
-use crate::error::CommandError;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;

@@ -76,7 +76,13 @@ pub(crate) fn run(cx: &mut Cx, call: Call<'_>, run: impl Fn(&mut dyn Host, &mut 
         }
         None => {
             cx.reply.truncate(start);
-            fail(cx, &Failure { text: b"ERR Script killed by user with SCRIPT KILL.".to_vec(), ..Failure::default() });
+            fail(
+                cx,
+                &Failure {
+                    text: b"ERR Script killed by user with SCRIPT KILL.".to_vec(),
+                    ..Failure::default()
+                },
+            );
         }
     }
     // What the commands did stands in `nested` already, and is journaled as one transaction.

@@ -60,9 +60,8 @@ pub fn script(body: &[u8]) -> Result<(ScriptFlags, &[u8]), CommandError> {
             return Err(CommandError::quoting("ERR Unknown lua shebang option: {}", &[word]));
         };
         for name in names.split(|&b| b == b',').filter(|name| !name.is_empty()) {
-            flags |= ScriptFlags::by_name(name).ok_or_else(|| {
-                CommandError::quoting("ERR Unexpected flag in script shebang: {}", &[name])
-            })?;
+            flags |= ScriptFlags::by_name(name)
+                .ok_or_else(|| CommandError::quoting("ERR Unexpected flag in script shebang: {}", &[name]))?;
         }
     }
     Ok((flags, code))
@@ -84,7 +83,9 @@ pub fn library(body: &[u8]) -> Result<(Vec<u8>, &[u8]), CommandError> {
             return Err(CommandError::quoting("ERR Invalid metadata value given: {}", &[word]));
         };
         if name.is_some() {
-            return Err(CommandError::text("ERR Invalid metadata value, name argument was given multiple times"));
+            return Err(CommandError::text(
+                "ERR Invalid metadata value, name argument was given multiple times",
+            ));
         }
         let unquoted = given.strip_prefix(b"\"").and_then(|g| g.strip_suffix(b"\"")).unwrap_or(given);
         name = Some(unquoted.to_vec());
@@ -122,7 +123,9 @@ mod tests {
     #[test]
     fn library_names() {
         assert_eq!(library(b"#!lua name=a_1\nx").map(|(n, c)| (n, c.len())), Ok((b"a_1".to_vec(), 2)));
-        for bad in [&b"x"[..], b"#!lua name=a", b"#!lua\n", b"#!lua name=\n", b"#!lua name=a-b\n", b"#!js name=a\n"] {
+        for bad in
+            [&b"x"[..], b"#!lua name=a", b"#!lua\n", b"#!lua name=\n", b"#!lua name=a-b\n", b"#!js name=a\n"]
+        {
             assert!(library(bad).is_err(), "{}", bad.escape_ascii());
         }
     }

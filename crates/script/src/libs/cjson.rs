@@ -136,9 +136,7 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
             ])
         }))
     })?;
-    add(lua, &table, "new", |lua, _: Args| {
-        Ok(Ok(one(Value::Table(self::table(lua)?))))
-    })?;
+    add(lua, &table, "new", |lua, _: Args| Ok(Ok(one(Value::Table(self::table(lua)?)))))?;
     Ok(table)
 }
 
@@ -161,7 +159,10 @@ fn set_integer(
     };
     let n = to_number(lua, value).ok_or_else(|| bad_argument(at + 1, name, "number", Some(value)))?;
     if n.trunc() < f64::from(min) || n.trunc() > f64::from(max) {
-        return Err(format!("bad argument #{} to '{name}' (expected integer between {min} and {max})", at + 1));
+        return Err(format!(
+            "bad argument #{} to '{name}' (expected integer between {min} and {max})",
+            at + 1
+        ));
     }
     field.set(n as i32);
     Ok(())
@@ -453,7 +454,8 @@ impl Parser<'_> {
     fn number(&mut self, start: usize) -> Token {
         let rest = self.text.get(start..).unwrap_or_default();
         let unsigned = rest.strip_prefix(b"-").or(rest.strip_prefix(b"+")).unwrap_or(rest);
-        let has = |word: &str| unsigned.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word.as_bytes()));
+        let has =
+            |word: &str| unsigned.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word.as_bytes()));
         let is_hex = has("0x");
         if (has("inf") || has("nan") || is_hex) && !self.s.decode_invalid.get() {
             return Token::Error("invalid number");
@@ -600,9 +602,11 @@ fn hexadecimal(text: &[u8]) -> (usize, f64) {
     if digits == 0 {
         return (1, 0.0);
     }
-    let value = text.iter().skip(2).take(digits).fold(0.0, |n, &b| {
-        n * 16.0 + f64::from(char::from(b).to_digit(16).unwrap_or(0))
-    });
+    let value = text
+        .iter()
+        .skip(2)
+        .take(digits)
+        .fold(0.0, |n, &b| n * 16.0 + f64::from(char::from(b).to_digit(16).unwrap_or(0)));
     (digits + 2, value)
 }
 

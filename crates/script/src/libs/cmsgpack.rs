@@ -184,9 +184,8 @@ fn unpack(lua: &Lua, input: &mut Input<'_>, depth: usize) -> Result<Value, Fault
     }
     let tag = input.take(1)?.first().copied().ok_or(Fault::Missing)?;
     let number = |n: f64| Ok(Value::Number(n));
-    let string = |input: &mut Input<'_>, len| {
-        Ok::<_, Fault>(Value::String(lua.create_string(input.take(len)?)?))
-    };
+    let string =
+        |input: &mut Input<'_>, len| Ok::<_, Fault>(Value::String(lua.create_string(input.take(len)?)?));
     match tag {
         0x00..=0x7f => number(f64::from(tag)),
         0xe0..=0xff => number(f64::from(tag as i8)),
@@ -298,10 +297,11 @@ fn unpack_some(
             )),
         },
     };
-    let (limit, offset) = match (if has_limit { integer(1) } else { Ok(Some(1)) }, integer(1 + usize::from(has_limit))) {
-        (Ok(limit), Ok(offset)) => (limit.unwrap_or(0), offset.unwrap_or(0)),
-        (Err(text), _) | (_, Err(text)) => return Ok(Err(text)),
-    };
+    let (limit, offset) =
+        match (if has_limit { integer(1) } else { Ok(Some(1)) }, integer(1 + usize::from(has_limit))) {
+            (Ok(limit), Ok(offset)) => (limit.unwrap_or(0), offset.unwrap_or(0)),
+            (Err(text), _) | (_, Err(text)) => return Ok(Err(text)),
+        };
     let len = bytes.len();
     if offset < 0 || limit < 0 {
         return Ok(Err(format!("Invalid request to unpack with offset of {offset} and limit of {len}.")));

@@ -26,8 +26,9 @@ fn add<A: FromLuaMulti>(
     name: &str,
     f: impl Fn(&Lua, A) -> mlua::Result<Result<MultiValue, String>> + 'static,
 ) -> mlua::Result<()> {
-    let function = lua
-        .create_function(move |lua, args: A| f(lua, args)?.map_err(|text| crate::native::positioned(lua, &text)))?;
+    let function = lua.create_function(move |lua, args: A| {
+        f(lua, args)?.map_err(|text| crate::native::positioned(lua, &text))
+    })?;
     table.set(name, function)
 }
 

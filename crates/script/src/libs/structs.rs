@@ -33,7 +33,10 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
 /// One item of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Item {
-    Integer { size: usize, signed: bool },
+    Integer {
+        size: usize,
+        signed: bool,
+    },
     Float,
     Double,
     /// `c<n>`; 0: all of the string, or as many as the number before tells.
@@ -79,7 +82,8 @@ impl<'f> Format<'f> {
         let mut number = None::<usize>;
         while let Some(digit) = self.text.get(self.at).filter(|b| b.is_ascii_digit()) {
             self.at += 1;
-            let next = number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(usize::from(digit - b'0')));
+            let next =
+                number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(usize::from(digit - b'0')));
             number = Some(next.filter(|n| *n <= i32::MAX as usize).ok_or("integral size overflow")?);
         }
         Ok(number)
@@ -225,7 +229,11 @@ fn put(out: &mut Vec<u8>, little_endian: &[u8], big_endian: bool) {
 fn integer(bytes: &[u8], signed: bool, big_endian: bool) -> f64 {
     let mut bits = 0u64;
     let mut add = |byte: &u8| bits = (bits << 8) | u64::from(*byte);
-    if big_endian { bytes.iter().for_each(&mut add) } else { bytes.iter().rev().for_each(&mut add) }
+    if big_endian {
+        bytes.iter().for_each(&mut add)
+    } else {
+        bytes.iter().rev().for_each(&mut add)
+    }
     if !signed {
         return bits as f64;
     }
@@ -319,7 +327,9 @@ fn size(lua: &Lua, args: &[Value]) -> Result<u64, String> {
     while let Some((item, padding)) = format.next(total as usize)? {
         match item {
             Item::Text => return Err("bad argument #1 to 'size' (option 's' has no fixed size)".to_string()),
-            Item::Chars(0) => return Err("bad argument #1 to 'size' (option 'c0' has no fixed size)".to_string()),
+            Item::Chars(0) => {
+                return Err("bad argument #1 to 'size' (option 'c0' has no fixed size)".to_string());
+            }
             _ => {}
         }
         total = total

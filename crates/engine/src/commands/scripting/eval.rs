@@ -9,7 +9,11 @@ use kara_script::{Kind, LoadError};
 pub(super) const EVAL: Spec = Spec {
     name: "eval",
     arity: Arity::AtLeast(3),
-    flags: Flags::MAY_REPLICATE.union(Flags::NO_MANDATORY_KEYS).union(Flags::NOSCRIPT).union(Flags::SKIP_MONITOR).union(Flags::STALE),
+    flags: Flags::MAY_REPLICATE
+        .union(Flags::NO_MANDATORY_KEYS)
+        .union(Flags::NOSCRIPT)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::STALE),
     acl: Acl::SCRIPTING,
     group: Group::Scripting,
     since: "2.6.0",
@@ -77,7 +81,11 @@ pub(super) const EVAL_RO: Spec = Spec {
 pub(super) const EVALSHA: Spec = Spec {
     name: "evalsha",
     arity: Arity::AtLeast(3),
-    flags: Flags::MAY_REPLICATE.union(Flags::NO_MANDATORY_KEYS).union(Flags::NOSCRIPT).union(Flags::SKIP_MONITOR).union(Flags::STALE),
+    flags: Flags::MAY_REPLICATE
+        .union(Flags::NO_MANDATORY_KEYS)
+        .union(Flags::NOSCRIPT)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::STALE),
     acl: Acl::SCRIPTING,
     group: Group::Scripting,
     since: "2.6.0",
@@ -145,7 +153,11 @@ pub(super) const EVALSHA_RO: Spec = Spec {
 pub(super) const FCALL: Spec = Spec {
     name: "fcall",
     arity: Arity::AtLeast(3),
-    flags: Flags::MAY_REPLICATE.union(Flags::NO_MANDATORY_KEYS).union(Flags::NOSCRIPT).union(Flags::SKIP_MONITOR).union(Flags::STALE),
+    flags: Flags::MAY_REPLICATE
+        .union(Flags::NO_MANDATORY_KEYS)
+        .union(Flags::NOSCRIPT)
+        .union(Flags::SKIP_MONITOR)
+        .union(Flags::STALE),
     acl: Acl::SCRIPTING,
     group: Group::Scripting,
     since: "7.0.0",
@@ -231,8 +243,8 @@ fn evalsha_ro(cx: &mut Cx) -> Outcome {
 /// The number of keys behind position 2, and the arguments split there.
 fn split<'a>(cx: &Cx<'a, '_>, numkeys: i64) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), CommandError> {
     let rest = cx.args.get(3..).unwrap_or_default();
-    let count = usize::try_from(numkeys)
-        .map_err(|_| CommandError::text("ERR Number of keys can't be negative"))?;
+    let count =
+        usize::try_from(numkeys).map_err(|_| CommandError::text("ERR Number of keys can't be negative"))?;
     rest.split_at_checked(count)
         .ok_or(CommandError::text("ERR Number of keys can't be greater than number of args"))
 }
@@ -275,14 +287,20 @@ fn call_function(cx: &mut Cx, read_only: bool) -> Outcome {
         Ok(Some(chunk)) => chunk,
         Ok(None) => return Err(CommandError::text("ERR Function not found")),
         Err(LoadError::Failed(failure)) => return Err(CommandError::Bytes(failure.text)),
-        Err(LoadError::Aborted) => return Err(CommandError::text("ERR The function's library can't be loaded")),
+        Err(LoadError::Aborted) => {
+            return Err(CommandError::text("ERR The function's library can't be loaded"));
+        }
     };
     let call = Call { flags: function.flags, read_only, needs_all: &library.needs_all };
     run(cx, call, |host, reply| vm.call(&chunk, keys, args, host, reply))
 }
 
 /// The flags of a running command that its script or function states for itself; `None`: those of its spec hold.
-pub(crate) fn stated_flags(cx: &crate::shared::Shared, full_name: &str, args: &[&[u8]]) -> Option<ScriptFlags> {
+pub(crate) fn stated_flags(
+    cx: &crate::shared::Shared,
+    full_name: &str,
+    args: &[&[u8]],
+) -> Option<ScriptFlags> {
     let named = args.get(1)?;
     let flags = match full_name {
         "eval" | "eval_ro" => crate::scripting::shebang::script(named).ok()?.0,

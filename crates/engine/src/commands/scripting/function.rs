@@ -249,7 +249,8 @@ fn function_list(cx: &mut Cx) -> Outcome {
             with_code = true;
         } else if cx.is_word(at, "LIBRARYNAME") && pattern.is_none() {
             at += 1;
-            let given = cx.args.get(at).ok_or(CommandError::text("ERR library name argument was not given"))?;
+            let given =
+                cx.args.get(at).ok_or(CommandError::text("ERR library name argument was not given"))?;
             pattern = Some(*given);
         } else {
             return Err(CommandError::quoting("ERR Unknown argument {}", &[cx.arg(at)]));
