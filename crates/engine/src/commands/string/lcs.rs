@@ -2,9 +2,6 @@
 
 use crate::commands::prelude::*;
 
-/// The table of lengths may take this much, as the reference bounds it by what can be allocated at all.
-const MAX_TABLE_BYTES: usize = 4 << 30;
-
 /// A run of bytes that both strings share, as inclusive index ranges.
 struct Match {
     a: (usize, usize),
@@ -73,7 +70,7 @@ fn lcs(cx: &mut Cx) -> Outcome {
     if idx && len_only {
         return Err(CommandError::text("ERR If you want both the length and indexes, please just use IDX."));
     }
-    let table = Table::new(&a, &b)?;
+    let table = Table::new(&a, &b, cx.config.proto_max_bulk_len)?;
     if len_only {
         cx.reply.integer(i64::from(table.at(a.len(), b.len())));
         return Ok(Effect::None);
@@ -126,13 +123,13 @@ struct Table {
 }
 
 impl Table {
-    fn new(a: &[u8], b: &[u8]) -> Result<Self, CommandError> {
+    fn new(a: &[u8], b: &[u8], max_bytes: u64) -> Result<Self, CommandError> {
         let too_long = CommandError::text("ERR String too long for LCS");
         if a.len() >= u32::MAX as usize || b.len() >= u32::MAX as usize {
             return Err(too_long);
         }
         let width = b.len() + 1;
-        let cells = (a.len() + 1).checked_mul(width).filter(|n| n.saturating_mul(4) <= MAX_TABLE_BYTES);
+        let cells = (a.len() + 1).checked_mul(width).filter(|n| (*n as u64).saturating_mul(4) <= max_bytes);
         let mut lengths = Vec::new();
         let insufficient = || {
             CommandError::text("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
