@@ -18,6 +18,9 @@ use kara_base::clock::Ticker;
 use kara_keyspace::Keyspace;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+/// After so long a client's longest reply is forgotten, unless DEBUG REPLYBUFFER says otherwise.
+pub const REPLY_PEAK_RESET_MS: i64 = 5_000;
+
 /// What a worker is told from outside; it reads these once per loop turn.
 #[derive(Debug)]
 pub enum Message {
@@ -144,6 +147,10 @@ pub struct Shared {
     pub cron_paused: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: bytes from which a list element gets a node of its own; 0: by the settings.
     pub quicklist_packed_threshold: AtomicU32,
+    /// DEBUG REPLYBUFFER PEAK-RESET-TIME: after so long the longest reply of a client is forgotten; negative: never.
+    pub reply_peak_reset_ms: AtomicI64,
+    /// DEBUG REPLYBUFFER RESIZING: whether clients' shown reply buffers follow their replies.
+    pub reply_resizing: AtomicBool,
     pub watches: Watches,
     pub scripts: Scripts,
     pub persist: Persist,

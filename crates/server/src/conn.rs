@@ -5,11 +5,21 @@ use crate::transport::Transport;
 use kara_engine::clients::ClientFlags;
 use kara_engine::session::Session;
 use kara_resp::ParseState;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
 /// An empty buffer larger than this is given back to the allocator.
 const KEPT_BUFFER: usize = 16 << 10;
+
+/// A connection's own input buffer is at least this large: it is for requests that come in pieces.
+const LEAST_INPUT: usize = 16 << 10;
+/// And emptied, it is kept for the next large request up to here.
+const MOST_KEPT_INPUT: usize = 1 << 20;
+/// From here on a buffer that is larger than was needed lately is made smaller.
+const TRIMMED_INPUT: usize = 32 << 10;
+/// What the reference gives a client's replies at first, and at least.
+const MOST_REPLY: usize = 16 << 10;
+const LEAST_REPLY: usize = 1 << 10;
 
 /// A connection. Idle, it holds no buffers: input is parsed in the worker's buffer, output is written from it.
 #[derive(Debug)]
@@ -19,6 +29,13 @@ pub struct Conn {
     pub parse: ParseState,
     /// Input that is not a whole request yet, or that waits while the connection is held.
     pub input: Vec<u8>,
+    /// Bytes that a large argument still misses.
+    pub expected: usize,
+    /// The most that `input` held since it was last looked at.
+    input_peak: usize,
+    /// The longest answer lately, and since when (Unix ms).
+    reply_peak: usize,
+    reply_peak_since_ms: i64,
     /// Output that the socket did not take yet, from `sent` on.
     pub output: Vec<u8>,
     pub sent: usize,
@@ -60,6 +77,10 @@ impl Conn {
             session,
             parse: ParseState::default(),
             input: Vec::new(),
+            expected: 0,
+            input_peak: 0,
+            reply_peak: MOST_REPLY,
+            reply_peak_since_ms: 0,
             output: Vec::new(),
             sent: 0,
             postponed: false,
@@ -167,18 +188,64 @@ impl Conn {
     pub fn read_input(&mut self, room: usize) -> io::Result<usize> {
         let start = self.input.len();
         self.input.try_reserve(room).map_err(|_| ErrorKind::OutOfMemory)?;
-        self.input.resize(start + room, 0);
-        let result = std::io::Read::read(&mut self.transport, &mut self.input[start..]);
-        self.input.truncate(start + *result.as_ref().unwrap_or(&0));
-        result
+        // Unlike a plain read, it needs no zeros to write over. It ends with an error where the socket is empty.
+        let result = (&mut self.transport).take(room as u64).read_to_end(&mut self.input);
+        let read = self.input.len() - start;
+        self.input_peak = self.input_peak.max(self.input.len());
+        if read > 0 { Ok(read) } else { result }
     }
 
-    /// Drops parsed input; an emptied buffer is given back.
-    pub fn consume(&mut self, bytes: usize) {
-        if bytes >= self.input.len() {
-            self.input = Vec::new();
-        } else if bytes > 0 {
-            self.input.drain(..bytes);
+    /// Keeps input that is no whole request yet.
+    pub fn keep_input(&mut self, rest: &[u8]) {
+        if rest.is_empty() && self.expected == 0 {
+            return;
         }
+        // Failing to reserve is no error yet: the read will tell.
+        let _ = self.input.try_reserve(LEAST_INPUT.max(rest.len() + self.expected));
+        self.input.extend_from_slice(rest);
+        self.input_peak = self.input_peak.max(self.input.len());
+    }
+
+    /// Drops parsed input. An emptied buffer is kept for a while: who sends one large request sends more of them.
+    pub fn consume(&mut self, bytes: usize) {
+        if bytes < self.input.len() {
+            self.input.drain(..bytes);
+            let _ = self.input.try_reserve(self.expected);
+        } else if self.input.capacity() > MOST_KEPT_INPUT {
+            self.input = Vec::new();
+        } else {
+            self.input.clear();
+        }
+    }
+
+    /// Some times a second: gives back what the input buffer didn't need of late; all that is free, once idle.
+    pub fn trim_input(&mut self, idle: bool) {
+        if idle {
+            self.input.shrink_to_fit();
+            return;
+        }
+        // Room for an argument that is under way was wanted.
+        let least = TRIMMED_INPUT.max(self.input_peak * 2).max(self.input.len() + self.expected);
+        if self.input.capacity() > least {
+            self.input.shrink_to(self.input_peak.max(LEAST_INPUT));
+        }
+        self.input_peak = self.input.len();
+    }
+
+    /// An answer of that length leaves.
+    #[inline]
+    pub fn note_reply(&mut self, bytes: usize) {
+        self.reply_peak = self.reply_peak.max(bytes);
+    }
+
+    /// How much room the client's answers need, in the reference's steps: what its buffer for them would be. The
+    /// longest is forgotten after `reset_ms` (negative: never).
+    pub fn reply_room(&mut self, now_ms: i64, reset_ms: i64) -> usize {
+        let room = self.reply_peak.checked_next_power_of_two().unwrap_or(MOST_REPLY);
+        if reset_ms >= 0 && now_ms - self.reply_peak_since_ms >= reset_ms {
+            self.reply_peak = 0;
+            self.reply_peak_since_ms = now_ms;
+        }
+        room.clamp(LEAST_REPLY, MOST_REPLY)
     }
 }

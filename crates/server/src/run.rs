@@ -20,7 +20,7 @@ use kara_keyspace::{Keyspace, KeyspaceOptions};
 use mio::{Poll, Waker};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// A worker's stack, bytes. Lua's C functions nest up to 200 deep, some with buffers of 8 KB.
 const STACK: usize = 16 << 20;
@@ -83,6 +83,8 @@ impl Server {
             active_expire: AtomicBool::new(true),
             cron_paused: AtomicBool::new(false),
             quicklist_packed_threshold: Default::default(),
+            reply_peak_reset_ms: AtomicI64::new(kara_engine::shared::REPLY_PEAK_RESET_MS),
+            reply_resizing: AtomicBool::new(true),
             watches: Default::default(),
             scripts: kara_engine::scripting::Scripts::new(workers),
             persist: Default::default(),

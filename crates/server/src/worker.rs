@@ -26,6 +26,12 @@ use std::time::{Duration, Instant};
 pub const WAKE: Token = Token(usize::MAX);
 /// Read at most this much in one go into the shared buffer.
 const READ_CHUNK: usize = 64 << 10;
+/// Up to here the beginning of a request is read together with its rest.
+const SHORT_INPUT: usize = 4 << 10;
+/// Answers up to here count against no limit: the reference has room for them in each client.
+const SMALL_REPLY: usize = 16 << 10;
+/// After this long a client is idle, and its buffers are given back.
+const IDLE_MS: i64 = 2_000;
 /// A connection that sends more than this in one turn waits for the others' turn.
 const FAIR_BYTES: usize = 1 << 20;
 /// Requests parsed ahead, so that their cache misses overlap.
@@ -303,23 +309,28 @@ impl Worker {
 
     /// One read and all that it completes.
     fn read_some(&mut self, conn: &mut Conn, budget: &mut usize) -> End {
-        let result = if conn.input.is_empty() {
-            let result = conn.transport.read(&mut self.read_buffer);
+        // A short beginning of a request goes in front of what is read into the shared buffer.
+        let kept = conn.input.len();
+        let result = if kept <= SHORT_INPUT && conn.expected == 0 {
+            self.read_buffer[..kept].copy_from_slice(&conn.input);
+            let result = conn.transport.read(&mut self.read_buffer[kept..]);
             if let Ok(n) = result {
-                if n < self.read_buffer.len() && !conn.ending {
+                if n < self.read_buffer.len() - kept && !conn.ending {
                     conn.readable = false;
                 }
                 if n > 0 {
                     self.count_read(conn, n, budget);
+                    conn.input.clear();
                     let buffer = std::mem::take(&mut self.read_buffer);
-                    let end = self.run_input(conn, &buffer[..n]);
+                    let end = self.run_input(conn, &buffer[..kept + n]);
                     self.read_buffer = buffer;
                     return end.0;
                 }
             }
             result
         } else {
-            let room = READ_CHUNK.max((conn.input.capacity() - conn.input.len()).min(FAIR_BYTES));
+            let spare = conn.input.capacity() - kept;
+            let room = if spare < SHORT_INPUT { READ_CHUNK } else { spare.min(FAIR_BYTES) };
             let result = conn.read_input(room);
             if let Ok(n) = result {
                 if n < room && !conn.ending {
@@ -376,6 +387,7 @@ impl Worker {
         let (end, consumed) = self.run_requests(conn, &input);
         conn.input = input;
         conn.consume(consumed);
+        publish_figures(conn);
         end
     }
 
@@ -383,7 +395,10 @@ impl Worker {
     fn run_input(&mut self, conn: &mut Conn, input: &[u8]) -> (End, usize) {
         let (end, consumed) = self.run_requests(conn, input);
         if end == End::Keep {
-            conn.input.extend_from_slice(&input[consumed..]);
+            conn.keep_input(&input[consumed..]);
+        }
+        if conn.input.capacity() > 0 {
+            publish_figures(conn);
         }
         (end, consumed)
     }
@@ -436,6 +451,7 @@ impl Worker {
         };
         // What follows AUTH is parsed under other limits: one at a time until then.
         let ahead = if conn.session.authenticated { BATCH } else { 1 };
+        conn.expected = 0;
         let mut ends = SmallVec::new();
         let mut at = 0;
         let mut count = 0;
@@ -452,7 +468,8 @@ impl Worker {
                         Some(end) => *end += consumed,
                         None => {
                             ends.push(consumed);
-                            self.expect_more(conn, missing);
+                            // A large argument gets room as it arrives, never for more than one fair share ahead.
+                            conn.expected = if missing > READ_CHUNK { missing.min(FAIR_BYTES) } else { 0 };
                         }
                     }
                     break;
@@ -470,16 +487,6 @@ impl Worker {
             }
         }
         (ends, if count > 0 { Parsed::Requests(count) } else { Parsed::Nothing })
-    }
-
-    /// A large argument is under way: make room for it as it arrives, never for more than the client has sent
-    /// plus one fair share.
-    fn expect_more(&self, conn: &mut Conn, missing: usize) {
-        if missing > READ_CHUNK {
-            let room = missing.min(FAIR_BYTES);
-            // Failing to reserve is no error yet: the read will tell.
-            let _ = conn.input.try_reserve(room);
-        }
     }
 
     fn run_batch(
@@ -552,6 +559,15 @@ impl Worker {
         if self.reply.is_empty() {
             return End::Keep;
         }
+        conn.note_reply(self.reply.len());
+        if self.reply.len() > SMALL_REPLY {
+            // The limit holds for what a client is owed, not only for what its socket didn't take.
+            let end = self.check_limit(conn, conn.unsent() + self.reply.len());
+            if end != End::Keep {
+                self.reply.clear();
+                return end;
+            }
+        }
         let mut written = 0;
         let sent = conn.send(self.reply.as_bytes(), &mut written);
         self.reply.clear();
@@ -576,6 +592,11 @@ impl Worker {
         if !conn.session.authenticated && unsent > UNAUTHENTICATED_OUTPUT {
             return End::OutputBuffer;
         }
+        self.check_limit(conn, unsent)
+    }
+
+    /// The limit of the client's class, for that many bytes that it hasn't got yet.
+    fn check_limit(&self, conn: &mut Conn, bytes: usize) -> End {
         let limits = &self.engine.config.client_output_buffer_limit;
         let limit = match conn.session.info.kind() {
             ClientKind::Replica => limits.replica,
@@ -583,7 +604,7 @@ impl Worker {
             ClientKind::Primary => return End::Keep,
             ClientKind::Normal => limits.normal,
         };
-        let used = unsent as u64;
+        let used = bytes as u64;
         if limit.hard_bytes > 0 && used >= limit.hard_bytes {
             return End::OutputBuffer;
         }
@@ -634,14 +655,23 @@ impl Worker {
     fn tick(&mut self) {
         let now_ms = self.engine.now_ms;
         let idle_limit_ms = self.engine.config.timeout as i64 * 1000;
+        let paused = self.shared.cron_paused.load(Relaxed);
+        let reply_peak_reset_ms = self.shared.reply_peak_reset_ms.load(Relaxed);
         let per_tick = (self.conns.len() / 10).max(50).min(self.conns.len());
         for _ in 0..per_tick {
             self.next_check = (self.next_check + 1) % self.conns.len();
             let slot = self.next_check;
             let Some(conn) = self.conns[slot].as_mut() else { continue };
-            publish_figures(conn);
-            let info = &conn.session.info;
+            let info = conn.session.info.clone();
             let idle_ms = now_ms - info.last_interaction_ms.load(Relaxed);
+            if !paused {
+                conn.trim_input(idle_ms > IDLE_MS);
+            }
+            let room = conn.reply_room(now_ms, reply_peak_reset_ms);
+            if self.shared.reply_resizing.load(Relaxed) {
+                info.reply_buffer_bytes.store(room as u64, Relaxed);
+            }
+            publish_figures(conn);
             let timed_out = idle_limit_ms > 0
                 && idle_ms > idle_limit_ms
                 && info.kind() == ClientKind::Normal

@@ -4,8 +4,10 @@ pub(crate) mod digest;
 
 use crate::commands::generic::keys::encoding_name;
 use crate::commands::prelude::*;
+use crate::config::Config;
 use crate::log::Level;
 use crate::persist::load::Manner;
+use crate::shared::REPLY_PEAK_RESET_MS;
 use digest::{Digest, mix_value};
 use kara_base::ids::DbIndex;
 use kara_keyspace::ExpiryUpdate;
@@ -42,14 +44,17 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help),
     ("HTSTATS", 3, 4, htstats),
+    ("LISTPACK", 3, 3, listpack),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
     ("PANIC", 2, 2, panic_now),
     ("PAUSE-CRON", 3, 3, pause_cron),
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
+    ("QUICKLIST", 3, 4, quicklist),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, quicklist_packed_threshold),
     ("RELOAD", 2, 5, reload),
+    ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, 2, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, skip_checksums),
@@ -64,11 +69,15 @@ fn debug(cx: &mut Cx) -> Outcome {
         .find(|(name, least, most, _)| cx.is_word(1, name) && (*least..=*most).contains(&count));
     match found {
         Some((_, _, _, run)) => run(cx),
-        None => Err(CommandError::quoting(
-            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-            &[cx.arg(1)],
-        )),
+        None => Err(unknown(cx)),
     }
+}
+
+fn unknown(cx: &Cx) -> CommandError {
+    CommandError::quoting(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+        &[cx.arg(1)],
+    )
 }
 
 fn done(cx: &mut Cx) -> Outcome {
@@ -245,23 +254,68 @@ fn object(cx: &mut Cx) -> Outcome {
         access.idle_s(entry.lru()),
     );
     if let Some(list) = entry.get::<List>() {
-        text.push_str(&quicklist_figures(list));
+        text.push_str(&quicklist_figures(list, cx.config));
     }
     cx.reply.simple(&text);
     Ok(Effect::None)
 }
 
-fn quicklist_figures(list: &List) -> String {
-    if list.encoding_name() != "quicklist" {
-        return String::new();
-    }
-    let nodes = list.nodes().max(1);
+fn quicklist_figures(list: &List, config: &Config) -> String {
+    let Some(stats) = list.quicklist_stats() else { return String::new() };
     format!(
-        " ql_nodes:{} ql_avg_node:{:.2} ql_uncompressed_size:{}",
-        nodes,
-        list.len() as f64 / nodes as f64,
-        list.memory_usage(usize::MAX),
+        " ql_nodes:{} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        stats.nodes,
+        list.len() as f64 / stats.nodes.max(1) as f64,
+        config.list_max_listpack_size,
+        u8::from(config.list_compress_depth != 0),
+        stats.raw_bytes,
     )
+}
+
+/// How a value that is held compactly looks inside; the log is where a server's prints belong.
+fn listpack(cx: &mut Cx) -> Outcome {
+    let entry = cx.keys.peek(cx.args[2]).ok_or(CommandError::NoSuchKey)?;
+    if encoding_name(entry) != "listpack" {
+        return Err(CommandError::text("ERR Not a listpack encoded object."));
+    }
+    let text = format!("DEBUG LISTPACK: {} elements in {} bytes", entry.elements(), entry.memory_usage(0));
+    cx.shared.host.log(Level::Notice, &text);
+    cx.reply.simple("Listpack structure printed on stdout");
+    Ok(Effect::None)
+}
+
+fn quicklist(cx: &mut Cx) -> Outcome {
+    let entry = cx.keys.peek(cx.args[2]).ok_or(CommandError::NoSuchKey)?;
+    let not_one = CommandError::text("ERR Not a quicklist encoded object.");
+    let stats = entry.get::<List>().and_then(List::quicklist_stats).ok_or(not_one)?;
+    let text = format!(
+        "DEBUG QUICKLIST: {} elements in {} nodes, {} of them compressed; {} bytes, {} as held",
+        entry.elements(),
+        stats.nodes,
+        stats.squeezed_nodes,
+        stats.raw_bytes,
+        stats.stored_bytes
+    );
+    cx.shared.host.log(Level::Notice, &text);
+    cx.reply.simple("Quicklist structure printed on stdout");
+    Ok(Effect::None)
+}
+
+fn reply_buffer(cx: &mut Cx) -> Outcome {
+    if cx.is_word(2, "PEAK-RESET-TIME") {
+        let reset_ms = match () {
+            () if cx.is_word(3, "NEVER") => -1,
+            () if cx.is_word(3, "RESET") => REPLY_PEAK_RESET_MS,
+            () => cx.int(3)?,
+        };
+        cx.shared.reply_peak_reset_ms.store(reset_ms, Relaxed);
+    } else if cx.is_word(2, "RESIZING") {
+        let on = cx.int(3)? != 0;
+        cx.shared.reply_resizing.store(on, Relaxed);
+    } else {
+        return Err(unknown(cx));
+    }
+    done(cx)
 }
 
 fn populate(cx: &mut Cx) -> Outcome {
@@ -359,6 +413,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Reply with this error.",
         "HTSTATS <dbid> [full]",
         "    Return figures of a database's table.",
+        "LISTPACK <key>",
+        "    Write figures of a listpack to the log.",
         "LOG <message>",
         "    Write a line to the log.",
         "OBJECT <key> [fast]",
@@ -371,10 +427,16 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Create string keys <prefix>:<number>.",
         "PROTOCOL <type>",
         "    Reply with a test value of this type.",
+        "QUICKLIST <key> [<0|1>]",
+        "    Write figures of a quicklist to the log.",
         "QUICKLIST-PACKED-THRESHOLD <size>",
         "    Give list elements from this size on nodes of their own; 0: as configured.",
         "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
         "    Save the data, forget it and load it; less what the options say.",
+        "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|ms>",
+        "    How long the longest reply of a client is remembered.",
+        "REPLYBUFFER RESIZING <0|1>",
+        "    Whether the shown reply buffers of clients follow their replies.",
         "SEGFAULT",
         "    Crash by an invalid memory access.",
         "SET-ACTIVE-EXPIRE <0|1>",
