@@ -222,6 +222,7 @@ impl Conn {
     pub fn trim_input(&mut self, idle: bool) {
         if idle {
             self.input.shrink_to_fit();
+            self.input_peak = self.input.len();
             return;
         }
         // Room for an argument that is under way was wanted.
