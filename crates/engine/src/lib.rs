@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod persist;
 pub mod pipeline;
 pub mod pubsub;
+pub mod queue;
 pub mod reclaim;
 pub mod registry;
 pub mod scripting;

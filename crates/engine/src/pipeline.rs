@@ -14,6 +14,7 @@ use crate::keyfind::{KeyAt, find_keys};
 use crate::keys::{Keys, Policy};
 use crate::observe::Call;
 use crate::outbox::{Outbox, Push};
+use crate::queue::Queued;
 use crate::registry::{Command, CommandId, Lookup, Role};
 use crate::scripting::machine::Machines;
 use crate::scripting::shebang::ScriptFlags;
@@ -289,10 +290,11 @@ impl Engine {
     ) -> Flow {
         let start = reply.len();
         let ahead = self.ahead.get(place).copied();
-        let outcome = self.lookup(ahead, args).and_then(|known| self.admit(known, session, args, reply));
+        let hash = ahead.and_then(|ahead| ahead.hash);
+        let outcome =
+            self.lookup(ahead, args).and_then(|known| self.admit(known, hash, session, args, reply));
         match outcome {
             Ok(Verdict::Run(admitted)) => {
-                let hash = ahead.and_then(|ahead| ahead.hash);
                 if self.perform(admitted, hash, space, session, args, reply) == Flow::Wait {
                     return Flow::Wait;
                 }
@@ -356,6 +358,7 @@ impl Engine {
     fn admit(
         &self,
         known: Known,
+        hash: Option<u64>,
         session: &mut Session,
         args: &[&[u8]],
         reply: &mut Writer,
@@ -402,11 +405,9 @@ impl Engine {
             return Ok(Verdict::Postpone);
         }
         if let Some(multi) = session.multi.as_mut().filter(|_| !runs_inside_multi(command)) {
-            let queued = OwnedCommand::from_args(args);
-            multi.bytes += queued.memory_usage();
-            multi.queue.push(queued);
+            multi.queue.push(command, args, hash);
             session.info.multi.store(multi.queue.len() as i64, Relaxed);
-            session.info.multi_bytes.store(multi.bytes as u64, Relaxed);
+            session.info.multi_bytes.store(multi.queue.memory_usage() as u64, Relaxed);
             reply.simple("QUEUED");
             return Ok(Verdict::Queued);
         }
@@ -447,10 +448,7 @@ impl Engine {
 
     /// Whether EXEC would write.
     fn queued_writes(&self, session: &Session) -> bool {
-        session.multi.iter().flat_map(|multi| &multi.queue).any(|queued| {
-            let lookup = self.shared.registry.lookup(&queued.args());
-            matches!(lookup, Lookup::Found(command) if may_replicate(command))
-        })
+        session.multi.iter().flat_map(|multi| multi.queue.commands()).any(may_replicate)
     }
 
     /// Stages: lock, execute, journal.
@@ -558,20 +556,26 @@ impl Engine {
 
     /// The locks of all queued commands and all watched keys together.
     fn lock_transaction(&mut self, space: &mut Locked<'_>, session: &Session) {
-        let mut hashes: Vec<u64> = Vec::new();
-        for queued in session.multi.iter().flat_map(|multi| &multi.queue) {
-            let args = queued.args();
-            let Lookup::Found(command) = self.shared.registry.lookup(&args) else { continue };
-            if command.spec.locks != Locks::Keys {
-                return space.relock_all();
-            }
-            if find_keys(command.spec, &args, &mut self.found).is_ok() {
-                let keys = self.found.iter().filter_map(|k| args.get(k.position));
-                hashes.extend(keys.map(|key| space.key(key).hash));
+        let Some(multi) = &session.multi else { return };
+        if space.is_single_shard() {
+            space.relock_all();
+            prefetch(space, session.db, || multi.queue.hashes().take(PREFETCHED));
+            return;
+        }
+        if multi.queue.commands().any(|command| command.spec.locks != Locks::Keys) {
+            return space.relock_all();
+        }
+        let mut keys: SmallVec<[HashedKey; 16]> = SmallVec::new();
+        for queued in multi.queue.iter() {
+            if let Some(hash) = queued.hash {
+                keys.push(HashedKey { bytes: b"", hash });
+            } else if find_keys(queued.command.spec, &queued.args, &mut self.found).is_ok() {
+                let found = self.found.iter().filter_map(|k| queued.args.get(k.position));
+                keys.extend(found.map(|key| HashedKey { bytes: b"", hash: space.key(key).hash }));
             }
         }
-        hashes.extend(session.watched.iter().map(|((_, key), _)| space.key(key).hash));
-        let keys: Vec<HashedKey> = hashes.into_iter().map(|hash| HashedKey { bytes: b"", hash }).collect();
+        let watched = session.watched.iter();
+        keys.extend(watched.map(|((_, key), _)| HashedKey { bytes: b"", hash: space.key(key).hash }));
         space.relock_keys(&keys);
         self.widen(space, keys.iter().map(|key| key.hash));
     }
@@ -868,13 +872,22 @@ pub(crate) fn is_local(session: &Session) -> bool {
         || addr.starts_with("[::1]")
 }
 
-/// Runs a command inside another one (EXEC, a script) whose locks cover it: lookup, handler, and its effect's place
-/// among the outer command's. Errors are replies.
-pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
-    let Lookup::Found(command) = cx.shared.registry.lookup(args) else {
-        cx.reply.error_bytes(&unknown_command(args).message());
-        return;
-    };
+/// Runs a command that MULTI queued.
+pub(crate) fn run_queued(cx: &mut Cx, queued: &Queued) {
+    let key = queued.args.get(usize::from(queued.command.single_key));
+    let hashed = key.zip(queued.hash).map(|(key, hash)| HashedKey { bytes: key, hash });
+    run_found(cx, queued.command, hashed.as_slice(), &queued.args, Origin::Exec);
+}
+
+/// Runs a command inside another one (EXEC, a script) whose locks cover it: handler, and its effect's place among the
+/// outer command's. Errors are replies.
+pub(crate) fn run_found(
+    cx: &mut Cx,
+    command: Command,
+    hashed: &[HashedKey<'_>],
+    args: &[&[u8]],
+    origin: Origin,
+) {
     cx.keys.events.look(cx.shared);
     let before = cx.shared.ticker.now();
     let start = cx.reply.len();
@@ -893,7 +906,7 @@ pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
                 stats: cx.stats,
                 reclaimer: cx.keys.reclaimer,
                 preceding: &mut *cx.keys.preceding,
-                hashed: &[],
+                hashed,
                 hashed_at: Cell::new(0),
             },
             reply: &mut *cx.reply,

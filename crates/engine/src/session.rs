@@ -2,8 +2,8 @@
 
 use crate::blocking::Waiter;
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
-use crate::effect::OwnedCommand;
 use crate::pubsub::Subscriptions;
+use crate::queue::CommandQueue;
 use crate::shared::Shared;
 use crate::tracking::TrackingState;
 use crate::watch::{WatchedKey, Watches};
@@ -36,10 +36,9 @@ pub enum ReplyMode {
 /// Commands between MULTI and EXEC.
 #[derive(Debug, Default)]
 pub struct Multi {
-    pub queue: Vec<OwnedCommand>,
+    pub queue: CommandQueue,
     /// A command was refused while queueing: EXEC answers EXECABORT.
     pub aborted: bool,
-    pub bytes: usize,
 }
 
 /// One client's session.

@@ -1,8 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
 use super::prelude::*;
-use crate::pipeline::run_nested;
-use crate::session::Origin;
+use crate::pipeline::run_queued;
 
 /// The family's commands.
 pub const COMMANDS: &[Spec] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
@@ -150,8 +149,8 @@ fn exec(cx: &mut Cx) -> Outcome {
     }
     cx.reply.array(multi.queue.len());
     let before = cx.nested.len();
-    for queued in &multi.queue {
-        run_nested(cx, &queued.args(), Origin::Exec);
+    for queued in multi.queue.iter() {
+        run_queued(cx, &queued);
     }
     // What the commands did stands in `nested` already, and is journaled as one transaction.
     let changed = cx.nested.len() > before || cx.nested_changes > 0;
