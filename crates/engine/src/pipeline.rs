@@ -872,6 +872,15 @@ pub(crate) fn is_local(session: &Session) -> bool {
         || addr.starts_with("[::1]")
 }
 
+/// Runs a command inside another one (EXEC, a script) whose locks cover it: lookup, handler, and its effect's place
+/// among the outer command's. Errors are replies.
+pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
+    match cx.shared.registry.lookup(args) {
+        Lookup::Found(command) => run_found(cx, command, &[], args, origin),
+        _ => cx.reply.error_bytes(&unknown_command(args).message()),
+    }
+}
+
 /// Runs a command that MULTI queued.
 pub(crate) fn run_queued(cx: &mut Cx, queued: &Queued) {
     let key = queued.args.get(usize::from(queued.command.single_key));
@@ -879,15 +888,7 @@ pub(crate) fn run_queued(cx: &mut Cx, queued: &Queued) {
     run_found(cx, queued.command, hashed.as_slice(), &queued.args, Origin::Exec);
 }
 
-/// Runs a command inside another one (EXEC, a script) whose locks cover it: handler, and its effect's place among the
-/// outer command's. Errors are replies.
-pub(crate) fn run_found(
-    cx: &mut Cx,
-    command: Command,
-    hashed: &[HashedKey<'_>],
-    args: &[&[u8]],
-    origin: Origin,
-) {
+fn run_found(cx: &mut Cx, command: Command, hashed: &[HashedKey<'_>], args: &[&[u8]], origin: Origin) {
     cx.keys.events.look(cx.shared);
     let before = cx.shared.ticker.now();
     let start = cx.reply.len();
