@@ -14,6 +14,8 @@ mod gaps;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod pipelines;
 #[cfg(test)]
 mod shutdown;

@@ -292,7 +292,7 @@ impl Worker {
                 end => return end,
             }
         }
-        if conn.is_held() {
+        if conn.is_held() && !conn.throttled {
             match self.read_held(conn, slot, budget) {
                 End::Keep => {}
                 end => return end,
@@ -301,7 +301,7 @@ impl Worker {
         if conn.session.close_after_reply && conn.unsent() == 0 {
             return End::Close;
         }
-        if conn.eof {
+        if conn.eof && !conn.throttled {
             return End::Close;
         }
         self.check_output(conn)

@@ -1,17 +1,20 @@
 //! `cargo xtask differential`: long differential runs.
 #![forbid(unsafe_code)]
 
-use kara_tests::differential::{FAMILIES, Options, run};
+use kara_tests::differential::{EventOptions, FAMILIES, Options, run, run_events};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "differential [--family a,b,...] [--commands N] [--seconds S] [--seed N] [--round N]
              [--max-findings N] [-- ARGUMENTS OF OUR SERVER]
+differential --events [the same]: compares keyspace notifications instead of replies
 Sends the same random commands to this server and to Valkey 9.1.2 and compares every reply.
 Families: ";
 
 fn main() -> ExitCode {
-    let options = match parse(std::env::args().skip(1)) {
+    let mut words = std::env::args().skip(1).peekable();
+    let events = words.next_if(|word| word == "--events").is_some();
+    let options = match parse(words) {
         Ok(options) => options,
         Err(why) => {
             let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
@@ -19,6 +22,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if events {
+        return compare_events(&options);
+    }
     let started = Instant::now();
     let outcome = match run(&options) {
         Ok(outcome) => outcome,
@@ -42,6 +48,30 @@ fn main() -> ExitCode {
         println!("not known to our server: {}", outcome.unknown.into_iter().collect::<Vec<_>>().join(", "));
     }
     if outcome.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn compare_events(options: &Options) -> ExitCode {
+    let outcome = run_events(&EventOptions {
+        families: options.families.clone(),
+        commands: options.commands,
+        seed: options.seed,
+        round: options.round,
+        arguments: options.arguments.clone(),
+    });
+    match outcome {
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(2)
+        }
+        Ok(outcome) => {
+            for (kind, example) in &outcome.findings {
+                println!("=== {kind}\n{example}\n");
+            }
+            let found = outcome.findings.len();
+            println!("{} commands, {} events: {found} kinds of difference", outcome.commands, outcome.events);
+            if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
