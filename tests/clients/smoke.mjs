@@ -26,6 +26,12 @@ async function ioredis() {
   assert.equal(Math.max(...piped), 100);
   assert.deepEqual(await r.multi().incr("c").get("missing").exec(), [[null, 1], [null, null]]);
   await assert.rejects(r.lpush("k", "x"), /^ReplyError: WRONGTYPE/);
+  const subscriber = r.duplicate();
+  const heard = new Promise((resolve) => subscriber.on("message", (_, text) => resolve(text)));
+  await subscriber.subscribe("news");
+  assert.equal(await r.publish("news", "hello"), 1);
+  assert.equal(await heard, "hello");
+  subscriber.disconnect();
   await r.quit();
 }
 
@@ -48,6 +54,11 @@ async function nodeRedis(RESP) {
   assert.equal(Math.max(...piped), 100);
   assert.deepEqual(await r.multi().incr("c").get("missing").exec(), [1, null]);
   await assert.rejects(r.lPush("k", "x"), /WRONGTYPE/);
+  const subscriber = r.duplicate();
+  await subscriber.connect();
+  const heard = new Promise((resolve) => subscriber.subscribe("news", resolve).then(() => r.publish("news", "hello")));
+  assert.equal(await heard, "hello");
+  await subscriber.close();
   await r.close();
 }
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import threading
 
 
 def expect(actual, wanted, what):
@@ -65,6 +66,19 @@ def pipelines(r, module):
         expect(str(fault), "WRONGTYPE Operation against a key holding the wrong kind of value", "the error")
 
 
+def blocking_and_messages(r):
+    threading.Timer(0.1, lambda: r.rpush("queue", "job")).start()
+    expect(list(r.blpop("queue", timeout=10)), [b"queue", b"job"], "BLPOP")
+    with r.pubsub() as subscriber:
+        subscriber.subscribe("news")
+        subscriber.psubscribe("ne*")
+        for _ in range(2):
+            subscriber.get_message(timeout=10)
+        expect(r.publish("news", "hello"), 2, "PUBLISH")
+        kinds = sorted(subscriber.get_message(timeout=10)["type"] for _ in range(2))
+        expect(kinds, ["message", "pmessage"], "messages")
+
+
 def main():
     module = importlib.import_module(sys.argv[1])
     connection = module.Redis if hasattr(module, "Redis") else module.Valkey
@@ -75,6 +89,7 @@ def main():
     r.delete("big")
     collections(r)
     pipelines(r, module)
+    blocking_and_messages(r)
     print("ok")
 
 

@@ -291,15 +291,19 @@ impl Engine {
         let start = reply.len();
         let ahead = self.ahead.get(place).copied();
         let hash = ahead.and_then(|ahead| ahead.hash);
-        let outcome =
-            self.lookup(ahead, args).and_then(|known| self.admit(known, hash, session, args, reply));
+        let outcome = self.lookup(ahead, args).and_then(|known| self.admit(known, hash, session, args));
         match outcome {
             Ok(Verdict::Run(admitted)) => {
                 if self.perform(admitted, hash, space, session, args, reply) == Flow::Wait {
                     return Flow::Wait;
                 }
             }
-            Ok(Verdict::Queued) => {}
+            Ok(Verdict::Queued) => {
+                if session.tracking.is_some() {
+                    self.shrink_before_reply(session, reply);
+                }
+                reply.simple("QUEUED");
+            }
             Ok(Verdict::Postpone) => return Flow::Postpone,
             Err((command, error)) => {
                 self.refuse(command, error, session, reply);
@@ -361,7 +365,6 @@ impl Engine {
         hash: Option<u64>,
         session: &mut Session,
         args: &[&[u8]],
-        reply: &mut Writer,
     ) -> Result<Verdict, (Option<CommandId>, CommandError)> {
         let command = known.0;
         session.info.last_command.store(command.id.0, Relaxed);
@@ -408,7 +411,6 @@ impl Engine {
             multi.queue.push(command, args, hash);
             session.info.multi.store(multi.queue.len() as i64, Relaxed);
             session.info.multi_bytes.store(multi.queue.memory_usage() as u64, Relaxed);
-            reply.simple("QUEUED");
             return Ok(Verdict::Queued);
         }
         Ok(Verdict::Run(Admitted(command)))
@@ -470,7 +472,6 @@ impl Engine {
             }
         };
         let db = session.db;
-        session.info.last_command.store(command.id.0, Relaxed);
         let start = reply.len();
         let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
         self.journal(db, outcome, args);
@@ -708,6 +709,25 @@ impl Engine {
         }
         if shared.monitors.any() {
             shared.monitors.show(command, args, session, Origin::Client, &mut self.outbox);
+        }
+        self.post_messages();
+    }
+
+    /// The table of tracked keys is brought to its size with every request, also with one that only waits for EXEC. What
+    /// its client is told by that stands before the reply.
+    #[cold]
+    fn shrink_before_reply(&mut self, session: &Session, reply: &mut Writer) {
+        let (shared, limit) = (&*self.shared, self.config.tracking_table_max_keys);
+        let mut told = Outbox::default();
+        shared.tracking.shrink(&shared.clients, limit, &mut self.rng, &mut told);
+        for (worker, message) in told.drain() {
+            match message {
+                Message::Push(push) if push.to().first().is_some_and(|to| to.id == session.id()) => {
+                    push.write(session, reply.buffer());
+                }
+                Message::Push(push) => self.outbox.push(worker, push),
+                _ => {}
+            }
         }
         self.post_messages();
     }

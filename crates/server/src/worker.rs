@@ -9,6 +9,7 @@ use crate::pacing::Pacing;
 use crate::transport::Transport;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
+use kara_engine::config::BufferLimit;
 use kara_engine::pipeline::{Engine, Flow};
 use kara_engine::session::Session;
 use kara_engine::shared::Shared;
@@ -40,6 +41,8 @@ const BATCH: usize = 16;
 const REPLY_CHUNK: usize = 256 << 10;
 /// Unread replies of a client that has yet to authenticate.
 const UNAUTHENTICATED_OUTPUT: usize = 1024;
+/// Output that counts for no limit: the reference keeps as much in a buffer of each client, and lists only the rest.
+const UNLISTED_OUTPUT: u64 = 16 << 10;
 /// How soon to look again whether the mailboxes have room.
 const THROTTLED_POLL: Duration = Duration::from_millis(1);
 
@@ -582,9 +585,27 @@ impl Worker {
         }
     }
 
-    /// `client-output-buffer-limit` of the client's class; a stricter one before AUTH.
+    /// The `client-output-buffer-limit` of the client's class.
+    fn output_limit(&self, conn: &Conn) -> Option<BufferLimit> {
+        let limits = &self.engine.config.client_output_buffer_limit;
+        match conn.session.info.kind() {
+            ClientKind::Replica => Some(limits.replica),
+            ClientKind::PubSub => Some(limits.pubsub),
+            ClientKind::Normal => Some(limits.normal),
+            ClientKind::Primary => None,
+        }
+    }
+
+    /// Whether so many more bytes are beyond the client's hard limit: it gets nothing of them then.
+    fn is_too_much(&self, conn: &Conn, bytes: usize) -> bool {
+        self.output_limit(conn)
+            .is_some_and(|limit| limit.hard_bytes > 0 && listed(conn.unsent() + bytes) >= limit.hard_bytes)
+    }
+
+    /// Unsent output against its limits; a stricter one before AUTH.
     fn check_output(&self, conn: &mut Conn) -> End {
         let unsent = conn.unsent();
+        publish_output(conn);
         if unsent == 0 {
             conn.soft_limit_since = None;
             return End::Keep;
@@ -692,12 +713,26 @@ enum Parsed {
     Nothing,
 }
 
+/// What of a client's output its limits count.
+fn listed(unsent: usize) -> u64 {
+    (unsent as u64).saturating_sub(UNLISTED_OUTPUT)
+}
+
+/// Unsent output, for CLIENT LIST. Mostly there is none, and was none before.
+fn publish_output(conn: &Conn) {
+    let (info, unsent) = (&conn.session.info, conn.unsent());
+    if unsent > 0 || info.output_bytes.load(Relaxed) > 0 {
+        info.output_bytes.store((unsent as u64).min(UNLISTED_OUTPUT), Relaxed);
+        info.output_list_bytes.store(listed(unsent), Relaxed);
+        info.output_list_len.store(u64::from(listed(unsent) > 0), Relaxed);
+    }
+}
+
 /// Buffer sizes, for CLIENT LIST.
 fn publish_figures(conn: &Conn) {
     let info = &conn.session.info;
     info.query_bytes.store(conn.input.len() as u64, Relaxed);
     info.query_capacity.store(conn.input.capacity() as u64, Relaxed);
-    info.output_bytes.store(conn.unsent() as u64, Relaxed);
     info.total_bytes
         .store((conn.buffer_bytes() + size_of::<Conn>() + size_of::<ClientInfo>()) as u64, Relaxed);
 }

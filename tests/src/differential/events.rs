@@ -91,10 +91,10 @@ fn play_round(
         let [ours, theirs] = [answers(&mut clients[0], &requests)?, answers(&mut clients[1], &requests)?];
         for (at, (request, (ours, theirs))) in requests.iter().zip(ours.iter().zip(&theirs)).enumerate() {
             outcome.events += theirs.1.len() as u64;
-            if ours.1 == theirs.1 {
+            let name = request.first().map(|w| String::from_utf8_lossy(w).to_uppercase()).unwrap_or_default();
+            if ours.1 == theirs.1 || name.starts_with("SORT") && sorted(&ours.1) == sorted(&theirs.1) {
                 continue;
             }
-            let name = request.first().map(|w| String::from_utf8_lossy(w).to_uppercase()).unwrap_or_default();
             let names = |events: &[(String, Vec<u8>)]| {
                 let names: Vec<&str> = events.iter().map(|(event, _)| event.as_str()).take(6).collect();
                 names.join(",")
@@ -147,6 +147,13 @@ fn answers(client: &mut Client, requests: &[Request]) -> io::Result<Vec<(Reply, 
     Ok(out)
 }
 
+/// SORT looks at the keys of its patterns in whatever order its algorithm has.
+fn sorted(events: &[Event]) -> Vec<Event> {
+    let mut events = events.to_vec();
+    events.sort();
+    events
+}
+
 fn shown(events: &[Event]) -> Vec<String> {
     events.iter().take(12).map(|(event, key)| format!("{event} {}", key.escape_ascii())).collect()
 }
@@ -155,7 +162,8 @@ fn shown(events: &[Event]) -> Vec<String> {
 fn related(history: &[Request]) -> String {
     let Some((last, earlier)) = history.split_last() else { return String::new() };
     let shares = |request: &&Request| request.iter().skip(1).any(|word| last[1..].contains(word));
-    let mut lines: Vec<String> = earlier.iter().rev().filter(shares).take(5).map(|request| show(request)).collect();
+    let mut lines: Vec<String> =
+        earlier.iter().rev().filter(shares).take(5).map(|request| show(request)).collect();
     lines.reverse();
     lines.push(show(last));
     lines.iter().fold(String::new(), |text, line| {

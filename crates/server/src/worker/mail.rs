@@ -1,15 +1,16 @@
 //! A worker's mailbox: new connections, orders, and messages for its clients.
 
-use super::{End, Worker};
+use super::{End, Worker, listed, publish_output};
 use crate::conn::{Conn, Sent};
 use crate::host::Mail;
+use kara_engine::clients::ClientId;
 use kara_engine::outbox::Push;
 use kara_engine::shared::Message;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Worker {
     /// Reads the mailbox until it is empty. `current`: a connection that is being served; messages for it go behind the
-    /// answers that it has so far, and all that isn't a message waits until it is done.
+    /// answers that it has so far, and orders wait until it is done.
     pub(super) fn read_mail(&mut self, mut current: Option<&mut Conn>) {
         self.engine.own_mail = false;
         if current.is_none() {
@@ -20,6 +21,8 @@ impl Worker {
         while let Some(mail) = self.host.next_mail(self.index) {
             match mail {
                 Mail::Engine(Message::Push(push)) => self.tell(&push, current.as_deref_mut()),
+                // What it is told behind this must not come before.
+                Mail::Engine(Message::Served { client, reply }) => self.answer(client, &reply),
                 mail if current.is_some() => self.later.push_back(mail),
                 mail => self.open(mail),
             }
@@ -48,12 +51,17 @@ impl Worker {
                     self.close(slot, End::Close);
                 }
             }
-            Mail::Engine(Message::Served { client, reply }) => {
-                if let Some(&slot) = self.by_id.get(&client) {
-                    self.served(slot, &reply);
-                }
-            }
+            Mail::Engine(Message::Served { client, reply }) => self.answer(client, &reply),
             Mail::Engine(Message::Resume) => self.resume_postponed(),
+        }
+    }
+
+    /// Answers a client that waited. The replies of one that is being served stay as they are.
+    fn answer(&mut self, client: ClientId, reply: &[u8]) {
+        if let Some(&slot) = self.by_id.get(&client) {
+            let kept = std::mem::take(&mut self.reply);
+            self.served(slot, reply);
+            self.reply = kept;
         }
     }
 
@@ -72,7 +80,7 @@ impl Worker {
                     conn.told = true;
                     self.told.push(slot);
                 }
-                if self.check_output(&mut conn) != End::Keep {
+                if listed(conn.unsent()) > 0 && self.check_output(&mut conn) != End::Keep {
                     conn.overrun = true;
                     conn.output = Vec::new();
                     conn.sent = 0;
@@ -96,6 +104,7 @@ impl Worker {
             let mut written = 0;
             let sent = conn.flush(&mut written);
             if let Some(conn) = self.conns[slot].as_ref() {
+                publish_output(conn);
                 self.count_written(conn, written);
             }
             if sent == Sent::Broken {

@@ -82,7 +82,9 @@ fn parse_kind(word: &[u8]) -> Result<ClientKind, CommandError> {
 }
 
 fn parse_id(word: &[u8]) -> Result<u64, CommandError> {
-    kara_base::number::parse_u64(word)
+    let id = parse_int(word).map_err(|_| CommandError::Syntax)?;
+    u64::try_from(id)
+        .ok()
         .filter(|id| *id > 0)
         .ok_or(CommandError::text("ERR client-id should be greater than 0"))
 }

@@ -176,6 +176,7 @@ fn rename_key(cx: &mut Cx, only_if_free: bool) -> Outcome {
     }
     let (old, new) = (cx.keys.key(from), cx.keys.key(to));
     cx.keys.space.rename(cx.keys.db, &old, &new);
+    cx.keys.notify(Class::NEW, "new", to);
     cx.keys.changed(from, Class::GENERIC, "rename_from");
     cx.keys.events.gone(cx.keys.db, from);
     cx.keys.changed(to, Class::GENERIC, "rename_to");
@@ -320,7 +321,7 @@ fn copy(cx: &mut Cx) -> Outcome {
         return Err(same_objects());
     }
     let taken = cx.keys.peek_in(db, to).is_some();
-    if !cx.keys.exists(from) || taken && !replace {
+    if cx.keys.read(from).is_none() || taken && !replace {
         cx.reply.integer(0);
         return Ok(Effect::None);
     }
@@ -330,6 +331,7 @@ fn copy(cx: &mut Cx) -> Outcome {
     }
     cx.keys.space.copy(cx.keys.db, &source, db, &target);
     let own = std::mem::replace(&mut cx.keys.db, db);
+    cx.keys.notify(Class::NEW, "new", to);
     cx.keys.changed(to, Class::GENERIC, "copy_to");
     cx.keys.ready(to);
     cx.keys.db = own;
@@ -372,6 +374,7 @@ fn move_(cx: &mut Cx) -> Outcome {
     }
     let hashed = cx.keys.key(key);
     cx.keys.space.move_to_db(cx.keys.db, db, &hashed);
+    cx.keys.events.notify(db, Class::NEW, "new", key);
     cx.keys.changed(key, Class::GENERIC, "move_from");
     cx.keys.events.gone(cx.keys.db, key);
     let own = std::mem::replace(&mut cx.keys.db, db);

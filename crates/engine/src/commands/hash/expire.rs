@@ -383,7 +383,8 @@ fn hgetex(cx: &mut Cx) -> Outcome {
         _ => None,
     };
     let past = at.is_some_and(|at| expires_at_once(cx, at));
-    let hash = if there { cx.keys.read_as::<Hash>(key)? } else { None };
+    // Read in any case: a missing key counts as a miss.
+    let hash = cx.keys.read_as::<Hash>(key)?;
     let mut seen = HashSet::new();
     cx.reply.array(fields.len());
     for field in fields {

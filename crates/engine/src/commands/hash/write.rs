@@ -378,6 +378,8 @@ fn set_in_the_past(cx: &mut Cx, words: &[&[u8]]) -> Outcome {
         // Expired fields that nobody removed yet go as well.
         gone.extend(pairs(words).map(|(field, _)| field).filter(|field| hash.remove(field, i64::MIN)));
         empty = hash.is_empty();
+    } else {
+        cx.keys.notify(Class::NEW, "new", key);
     }
     note_volatile(cx, key, true);
     cx.keys.notify(Class::HASH, "hset", key);

@@ -375,6 +375,8 @@ pub(super) const XACK: Spec = Spec {
 
 fn xack(cx: &mut Cx) -> Outcome {
     let name = cx.arg(2);
+    // Counted as a read, as the other commands of groups are.
+    cx.keys.read(cx.arg(1));
     let stream = cx.keys.write_as::<Stream>(cx.arg(1))?;
     let Some(group) = stream.and_then(|stream| stream.group_mut(name)) else {
         cx.reply.integer(0);

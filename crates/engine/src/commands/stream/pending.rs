@@ -294,6 +294,7 @@ pub(super) const XCLAIM: Spec = Spec {
 
 fn xclaim(cx: &mut Cx) -> Outcome {
     let target = Target::new(cx);
+    cx.keys.read(target.key);
     let now_ms = cx.now_ms;
     let known =
         cx.keys.write_as::<Stream>(target.key)?.is_some_and(|stream| stream.group(target.group).is_some());
@@ -398,6 +399,7 @@ pub(super) const XAUTOCLAIM: Spec = Spec {
 
 fn xautoclaim(cx: &mut Cx) -> Outcome {
     let target = Target::new(cx);
+    cx.keys.read(target.key);
     let now_ms = cx.now_ms;
     let min_idle_ms = number(cx.arg(4), "ERR Invalid min-idle-time argument for XAUTOCLAIM")?.max(0);
     let start = args::interval_start(cx.arg(5))?;

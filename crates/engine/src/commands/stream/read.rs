@@ -283,6 +283,7 @@ fn xreadgroup(cx: &mut Cx) -> Outcome {
     let Some((group, consumer)) = request.group else { return Err(CommandError::Syntax) };
     let mut wishes: SmallVec<[(&[u8], Wish); 4]> = SmallVec::with_capacity(request.keys.min(1024));
     for (key, id) in request.streams(cx.args) {
+        cx.keys.read(key);
         let known = cx.keys.write_as::<Stream>(key)?.is_some_and(|stream| stream.group(group).is_some());
         if !known {
             return Err(no_group_to_read(key, group));

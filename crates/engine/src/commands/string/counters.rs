@@ -5,8 +5,9 @@ use crate::commands::string::values::peek_string;
 use kara_base::long_double::LongDouble;
 use kara_keyspace::{ExpiryUpdate, StrValue};
 
-/// Adds to the integer that a key holds; a missing key counts as 0. The expiry stays.
-fn add(cx: &mut Cx, delta: i64, event: &'static str) -> Outcome {
+/// Adds to the integer that a key holds; a missing key counts as 0. The expiry stays. The event is the same whether it
+/// grows or shrinks.
+fn add(cx: &mut Cx, delta: i64) -> Outcome {
     let key = cx.args[1];
     let old = match peek_string(&mut cx.keys, key)? {
         None => 0,
@@ -15,7 +16,7 @@ fn add(cx: &mut Cx, delta: i64, event: &'static str) -> Outcome {
     let new =
         old.checked_add(delta).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
     cx.keys.set_string_value(key, StrValue::Int(new), ExpiryUpdate::Keep);
-    cx.keys.changed(key, Class::STRING, event);
+    cx.keys.changed(key, Class::STRING, "incrby");
     cx.reply.integer(new);
     Ok(Effect::Verbatim)
 }
@@ -41,7 +42,7 @@ pub(super) const INCR: Spec = Spec {
 };
 
 fn incr(cx: &mut Cx) -> Outcome {
-    add(cx, 1, "incrby")
+    add(cx, 1)
 }
 
 pub(super) const DECR: Spec = Spec {
@@ -65,7 +66,7 @@ pub(super) const DECR: Spec = Spec {
 };
 
 fn decr(cx: &mut Cx) -> Outcome {
-    add(cx, -1, "decrby")
+    add(cx, -1)
 }
 
 pub(super) const INCRBY: Spec = Spec {
@@ -93,7 +94,7 @@ pub(super) const INCRBY: Spec = Spec {
 
 fn incrby(cx: &mut Cx) -> Outcome {
     let delta = cx.int(2)?;
-    add(cx, delta, "incrby")
+    add(cx, delta)
 }
 
 pub(super) const DECRBY: Spec = Spec {
@@ -122,8 +123,9 @@ pub(super) const DECRBY: Spec = Spec {
 fn decrby(cx: &mut Cx) -> Outcome {
     let delta = cx.int(2)?;
     let delta = delta.checked_neg().ok_or(CommandError::text("ERR decrement would overflow"))?;
-    add(cx, delta, "decrby")
+    add(cx, delta)
 }
+
 pub(super) const INCRBYFLOAT: Spec = Spec {
     name: "incrbyfloat",
     arity: Arity::Exactly(3),

@@ -573,7 +573,7 @@ pub(super) const DELIFEQ: Spec = Spec {
 
 fn delifeq(cx: &mut Cx) -> Outcome {
     let key = cx.arg(1);
-    let equal = match cx.keys.read_str(key)? {
+    let equal = match peek_string(&mut cx.keys, key)? {
         None => false,
         Some(value) => value.to_cow().as_ref() == cx.args[2],
     };
