@@ -44,6 +44,7 @@ pub enum Push {
 
 impl Push {
     /// The clients it is for.
+    #[inline]
     pub fn to(&self) -> &[Member] {
         match self {
             Push::Published { to, .. } | Push::Line { to, .. } => to,
@@ -62,6 +63,7 @@ impl Push {
     }
 
     /// Writes it as this client reads it; nothing where it doesn't want it any more.
+    #[inline]
     pub fn write(&self, session: &Session, out: &mut Vec<u8>) {
         let resp3 = session.protocol == Protocol::Resp3;
         match self {

@@ -2,7 +2,7 @@
 
 use crate::pacing::Seen;
 use crate::transport::Transport;
-use kara_engine::clients::ClientFlags;
+use kara_engine::clients::{ClientFlags, ClientId};
 use kara_engine::session::Session;
 use kara_resp::ParseState;
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,6 +24,8 @@ const LEAST_REPLY: usize = 1 << 10;
 /// A connection. Idle, it holds no buffers: input is parsed in the worker's buffer, output is written from it.
 #[derive(Debug)]
 pub struct Conn {
+    /// The session's client, at hand.
+    pub id: ClientId,
     pub transport: Transport,
     pub session: Session,
     pub parse: ParseState,
@@ -73,6 +75,7 @@ impl Conn {
     /// A new connection.
     pub fn new(transport: Transport, session: Session) -> Self {
         Conn {
+            id: session.id(),
             transport,
             session,
             parse: ParseState::default(),

@@ -1,6 +1,7 @@
 //! A worker thread: an epoll loop that owns its connections, reads, runs commands to their end and answers.
 
 mod held;
+mod limits;
 mod mail;
 
 use crate::conn::{Conn, Sent};
@@ -9,7 +10,6 @@ use crate::pacing::Pacing;
 use crate::transport::Transport;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
-use kara_engine::config::BufferLimit;
 use kara_engine::pipeline::{Engine, Flow};
 use kara_engine::session::Session;
 use kara_engine::shared::Shared;
@@ -29,8 +29,6 @@ pub const WAKE: Token = Token(usize::MAX);
 const READ_CHUNK: usize = 64 << 10;
 /// Up to here the beginning of a request is read together with its rest.
 const SHORT_INPUT: usize = 4 << 10;
-/// Answers up to here count against no limit: the reference has room for them in each client.
-const SMALL_REPLY: usize = 16 << 10;
 /// After this long a client is idle, and its buffers are given back.
 const IDLE_MS: i64 = 2_000;
 /// A connection that sends more than this in one turn waits for the others' turn.
@@ -39,10 +37,6 @@ const FAIR_BYTES: usize = 1 << 20;
 const BATCH: usize = 16;
 /// Replies beyond this are sent before the next request runs.
 const REPLY_CHUNK: usize = 256 << 10;
-/// Unread replies of a client that has yet to authenticate.
-const UNAUTHENTICATED_OUTPUT: usize = 1024;
-/// Output that counts for no limit: the reference keeps as much in a buffer of each client, and lists only the rest.
-const UNLISTED_OUTPUT: u64 = 16 << 10;
 /// How soon to look again whether the mailboxes have room.
 const THROTTLED_POLL: Duration = Duration::from_millis(1);
 
@@ -563,13 +557,10 @@ impl Worker {
             return End::Keep;
         }
         conn.note_reply(self.reply.len());
-        if self.reply.len() > SMALL_REPLY {
-            // The limit holds for what a client is owed, not only for what its socket didn't take.
-            let end = self.check_limit(conn, conn.unsent() + self.reply.len());
-            if end != End::Keep {
-                self.reply.clear();
-                return end;
-            }
+        // The limit holds for what a client is owed, not only for what its socket didn't take.
+        if !limits::allow_reply(&self.engine.config, conn, self.reply.len()) {
+            self.reply.take();
+            return End::OutputBuffer;
         }
         let mut written = 0;
         let sent = conn.send(self.reply.as_bytes(), &mut written);
@@ -585,59 +576,8 @@ impl Worker {
         }
     }
 
-    /// The `client-output-buffer-limit` of the client's class.
-    fn output_limit(&self, conn: &Conn) -> Option<BufferLimit> {
-        let limits = &self.engine.config.client_output_buffer_limit;
-        match conn.session.info.kind() {
-            ClientKind::Replica => Some(limits.replica),
-            ClientKind::PubSub => Some(limits.pubsub),
-            ClientKind::Normal => Some(limits.normal),
-            ClientKind::Primary => None,
-        }
-    }
-
-    /// Whether so many more bytes are beyond the client's hard limit: it gets nothing of them then.
-    fn is_too_much(&self, conn: &Conn, bytes: usize) -> bool {
-        self.output_limit(conn)
-            .is_some_and(|limit| limit.hard_bytes > 0 && listed(conn.unsent() + bytes) >= limit.hard_bytes)
-    }
-
-    /// Unsent output against its limits; a stricter one before AUTH.
     fn check_output(&self, conn: &mut Conn) -> End {
-        let unsent = conn.unsent();
-        publish_output(conn);
-        if unsent == 0 {
-            conn.soft_limit_since = None;
-            return End::Keep;
-        }
-        if !conn.session.authenticated && unsent > UNAUTHENTICATED_OUTPUT {
-            return End::OutputBuffer;
-        }
-        self.check_limit(conn, unsent)
-    }
-
-    /// The limit of the client's class, for that many bytes that it hasn't got yet.
-    fn check_limit(&self, conn: &mut Conn, bytes: usize) -> End {
-        let limits = &self.engine.config.client_output_buffer_limit;
-        let limit = match conn.session.info.kind() {
-            ClientKind::Replica => limits.replica,
-            ClientKind::PubSub => limits.pubsub,
-            ClientKind::Primary => return End::Keep,
-            ClientKind::Normal => limits.normal,
-        };
-        let used = bytes as u64;
-        if limit.hard_bytes > 0 && used >= limit.hard_bytes {
-            return End::OutputBuffer;
-        }
-        if limit.soft_bytes > 0 && used >= limit.soft_bytes {
-            let since = *conn.soft_limit_since.get_or_insert_with(Instant::now);
-            if since.elapsed().as_secs() as i64 > limit.soft_seconds {
-                return End::OutputBuffer;
-            }
-        } else {
-            conn.soft_limit_since = None;
-        }
-        End::Keep
+        limits::check(&self.engine.config, conn)
     }
 
     fn close(&mut self, slot: usize, end: End) {
@@ -711,21 +651,6 @@ impl Worker {
 enum Parsed {
     Requests(usize),
     Nothing,
-}
-
-/// What of a client's output its limits count.
-fn listed(unsent: usize) -> u64 {
-    (unsent as u64).saturating_sub(UNLISTED_OUTPUT)
-}
-
-/// Unsent output, for CLIENT LIST. Mostly there is none, and was none before.
-fn publish_output(conn: &Conn) {
-    let (info, unsent) = (&conn.session.info, conn.unsent());
-    if unsent > 0 || info.output_bytes.load(Relaxed) > 0 {
-        info.output_bytes.store((unsent as u64).min(UNLISTED_OUTPUT), Relaxed);
-        info.output_list_bytes.store(listed(unsent), Relaxed);
-        info.output_list_len.store(u64::from(listed(unsent) > 0), Relaxed);
-    }
 }
 
 /// Buffer sizes, for CLIENT LIST.

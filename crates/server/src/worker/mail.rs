@@ -1,6 +1,6 @@
 //! A worker's mailbox: new connections, orders, and messages for its clients.
 
-use super::{End, Worker, listed, publish_output};
+use super::{End, Worker, limits};
 use crate::conn::{Conn, Sent};
 use crate::host::Mail;
 use kara_engine::clients::ClientId;
@@ -68,25 +68,26 @@ impl Worker {
     /// Writes a message into the output of its clients; it is sent at the turn's end, together with what follows.
     fn tell(&mut self, push: &Push, mut current: Option<&mut Conn>) {
         for member in push.to() {
-            if let Some(conn) = current.as_mut().filter(|conn| conn.session.id() == member.id) {
+            if let Some(conn) = current.as_mut().filter(|conn| conn.id == member.id) {
                 push.write(&conn.session, self.reply.buffer());
                 continue;
             }
             let slot = member.slot as usize;
-            let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else { continue };
-            if conn.session.id() == member.id && !conn.overrun {
-                push.write(&conn.session, &mut conn.output);
-                if !conn.told {
-                    conn.told = true;
-                    self.told.push(slot);
-                }
-                if listed(conn.unsent()) > 0 && self.check_output(&mut conn) != End::Keep {
-                    conn.overrun = true;
-                    conn.output = Vec::new();
-                    conn.sent = 0;
-                }
+            let Some(Some(conn)) = self.conns.get_mut(slot) else { continue };
+            if conn.id != member.id || conn.overrun {
+                continue;
             }
-            self.conns[slot] = Some(conn);
+            push.write(&conn.session, &mut conn.output);
+            if !conn.told {
+                conn.told = true;
+                self.told.push(slot);
+            }
+            let small = limits::is_small(conn.unsent());
+            if !small && limits::check(&self.engine.config, conn) != End::Keep {
+                conn.overrun = true;
+                conn.output = Vec::new();
+                conn.sent = 0;
+            }
         }
     }
 
@@ -104,7 +105,7 @@ impl Worker {
             let mut written = 0;
             let sent = conn.flush(&mut written);
             if let Some(conn) = self.conns[slot].as_ref() {
-                publish_output(conn);
+                limits::publish(conn);
                 self.count_written(conn, written);
             }
             if sent == Sent::Broken {
