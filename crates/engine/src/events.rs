@@ -141,6 +141,12 @@ impl Events {
         }
     }
 
+    /// Whether anybody wants to hear of anything.
+    pub fn is_wanted(&self) -> bool {
+        let wanted = self.wanted;
+        !wanted.classes.is_empty() || wanted.changes || wanted.ready || wanted.gone
+    }
+
     /// Whether nothing was recorded.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -47,7 +47,8 @@ impl Engine {
     /// One step in one database of one shard; `true` while there may be more.
     fn expire_some(&mut self, shard: ShardId, db: DbIndex) -> bool {
         let shared = self.shared.clone();
-        let mut space = shared.keyspace.lock_one(shard);
+        // Whoever holds it may do so for long; the next cycle will find it free.
+        let Some(mut space) = shared.keyspace.try_lock_one(shard) else { return false };
         let lazy = self.config.lazyfree_lazy_expire;
         let mut keys = self.keys_outside_commands(&shared, &mut space, db);
         let whole = expire_due_keys(&mut keys, STEP, lazy);

@@ -20,7 +20,7 @@ use crate::scripting::machine::Machines;
 use crate::scripting::shebang::ScriptFlags;
 use crate::session::{Origin, ReplyMode, Session};
 use crate::shared::{Message, PauseMode, Shared};
-use crate::spec::{Flags, Locks};
+use crate::spec::{Flags, Group, Locks};
 use crate::told;
 use kara_base::clock::{Tick, Ticker};
 use kara_base::ids::DbIndex;
@@ -395,6 +395,9 @@ impl Engine {
         {
             return refuse(CommandError::text("ERR Replica can't interact with the keyspace"));
         }
+        if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) {
+            return refuse(self.shared.scripts.busy_error());
+        }
         if self.shared.loading.load(Relaxed) && !command.is(Flags::LOADING) {
             return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
         }
@@ -512,17 +515,17 @@ impl Engine {
         {
             let key = hash.map_or_else(|| space.key(key), |hash| HashedKey { bytes: key, hash });
             hashed.push(key);
-            space.relock_keys(&hashed);
+            if !space.try_relock_keys(&hashed) {
+                return Err(self.shared.scripts.busy_error());
+            }
             self.widen(space, std::iter::once(key.hash));
             return Ok(hashed);
         }
         if command.role == Role::Exec {
-            self.lock_transaction(space, session);
-            return Ok(hashed);
+            return self.lock_transaction(space, session).map(|()| hashed);
         }
         if command.spec.locks == Locks::All {
-            space.relock_all();
-            return Ok(hashed);
+            return if space.try_relock_all() { Ok(hashed) } else { Err(self.shared.scripts.busy_error()) };
         }
         if command.spec.key_specs.is_empty() && command.spec.get_keys.is_none() {
             space.release();
@@ -535,7 +538,9 @@ impl Engine {
             return Ok(hashed);
         }
         hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
-        space.relock_keys(&hashed);
+        if !space.try_relock_keys(&hashed) {
+            return Err(self.shared.scripts.busy_error());
+        }
         self.widen(space, hashed.iter().map(|key| key.hash));
         for some in hashed.chunks(PREFETCHED).take(8) {
             if some.len() > 1 {
@@ -556,15 +561,18 @@ impl Engine {
     }
 
     /// The locks of all queued commands and all watched keys together.
-    fn lock_transaction(&mut self, space: &mut Locked<'_>, session: &Session) {
-        let Some(multi) = &session.multi else { return };
+    fn lock_transaction(&mut self, space: &mut Locked<'_>, session: &Session) -> Result<(), CommandError> {
+        let Some(multi) = &session.multi else { return Ok(()) };
+        let locked = |done| if done { Ok(()) } else { Err(self.shared.scripts.busy_error()) };
         if space.is_single_shard() {
-            space.relock_all();
+            locked(space.try_relock_all())?;
             prefetch(space, session.db, || multi.queue.hashes().take(PREFETCHED));
-            return;
+            return Ok(());
         }
-        if multi.queue.commands().any(|command| command.spec.locks != Locks::Keys) {
-            return space.relock_all();
+        // A script can't begin again under other locks in the middle of a transaction.
+        let wants_all = |command: Command| command.spec.locks != Locks::Keys || command.spec.group == Group::Scripting;
+        if multi.queue.commands().any(wants_all) {
+            return locked(space.try_relock_all());
         }
         let mut keys: SmallVec<[HashedKey; 16]> = SmallVec::new();
         for queued in multi.queue.iter() {
@@ -577,8 +585,9 @@ impl Engine {
         }
         let watched = session.watched.iter();
         keys.extend(watched.map(|((_, key), _)| HashedKey { bytes: b"", hash: space.key(key).hash }));
-        space.relock_keys(&keys);
+        locked(space.try_relock_keys(&keys))?;
         self.widen(space, keys.iter().map(|key| key.hash));
+        Ok(())
     }
 
     /// Stage: the handler, under the locks.
@@ -861,7 +870,7 @@ fn clipped(word: &[u8]) -> &[u8] {
     word.get(..128).unwrap_or(word)
 }
 
-fn unknown_command(args: &[&[u8]]) -> CommandError {
+pub(crate) fn unknown_command(args: &[&[u8]]) -> CommandError {
     let name = args.first().copied().unwrap_or_default();
     let mut listed = Vec::new();
     for arg in args.iter().skip(1) {

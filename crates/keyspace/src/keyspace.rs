@@ -6,8 +6,10 @@
 use crossbeam_utils::CachePadded;
 use kara_base::hash::HashSeed;
 use kara_base::ids::{DbIndex, ShardId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::db::DbStats;
 use crate::entry::Entry;
@@ -40,7 +42,12 @@ pub struct Keyspace {
     databases: usize,
     seed: HashSeed,
     journal: Journal,
+    /// Somebody holds locks for long: see [`Keyspace::set_held_long`].
+    held_long: AtomicBool,
 }
+
+/// How long a wait for a lock lasts before it looks whether the lock is held for long.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 impl Keyspace {
     /// An empty keyspace. The number of shards is raised to the next power of two, at most 1024.
@@ -56,6 +63,7 @@ impl Keyspace {
             databases,
             seed: options.seed,
             journal: Journal::new(),
+            held_long: AtomicBool::new(false),
         }
     }
 
@@ -115,6 +123,25 @@ impl Keyspace {
     /// The shard if nobody else holds it.
     pub fn try_lock_one(&self, shard: ShardId) -> Option<Locked<'_>> {
         Some(Locked::one(self, shard, self.shards[shard.0 as usize].try_lock()?))
+    }
+
+    /// A script that goes on and on holds locks (or no longer does): who can refuse its work instead of waiting shall.
+    pub fn set_held_long(&self, held: bool) {
+        self.held_long.store(held, Relaxed);
+    }
+
+    /// The shard's lock; `None` where it is held for long.
+    #[inline]
+    pub(crate) fn acquire(&self, shard: ShardId) -> Option<MutexGuard<'_, Shard>> {
+        let lock = &self.shards[shard.0 as usize];
+        loop {
+            if let Some(guard) = lock.try_lock_for(PATIENCE) {
+                return Some(guard);
+            }
+            if self.held_long.load(Relaxed) {
+                return None;
+            }
+        }
     }
 
     /// No lock yet, to be filled by [`Locked::relock_keys`] and its like.

@@ -421,6 +421,62 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// [`Locked::relock_all`], unless somebody holds one of them for long: then false, and nothing is held.
+    #[must_use]
+    pub fn try_relock_all(&mut self) -> bool {
+        if self.holds_all() {
+            return true;
+        }
+        self.release();
+        let keyspace = self.keyspace;
+        keyspace.shard_ids().all(|id| self.add(id))
+    }
+
+    /// [`Locked::relock_keys`], likewise.
+    #[inline]
+    #[must_use]
+    pub fn try_relock_keys(&mut self, keys: &[HashedKey<'_>]) -> bool {
+        match keys {
+            [] => {
+                self.release();
+                true
+            }
+            [key] => {
+                if self.shards.len() == 1 && self.position(key.hash).is_some() {
+                    return true;
+                }
+                self.release();
+                self.add(self.keyspace.shard_of(key.hash))
+            }
+            several => {
+                if self.is_single_shard() && self.holds_all() {
+                    return true;
+                }
+                self.release();
+                let mut ids: SmallVec<[ShardId; 8]> =
+                    several.iter().map(|key| self.keyspace.shard_of(key.hash)).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                ids.into_iter().all(|id| self.add(id))
+            }
+        }
+    }
+
+    /// Adds the next lock in ascending order; gives all back where it can't be had.
+    #[inline]
+    fn add(&mut self, id: ShardId) -> bool {
+        match self.keyspace.acquire(id) {
+            Some(guard) => {
+                self.shards.push((id, guard));
+                true
+            }
+            None => {
+                self.release();
+                false
+            }
+        }
+    }
+
     /// Holds the shards of these keys and no others; a lone lock that fits is kept.
     #[inline]
     pub fn relock_keys(&mut self, keys: &[HashedKey<'_>]) {

@@ -313,21 +313,27 @@ fn log(lua: &Lua, args: &[Value]) -> mlua::Result<()> {
 }
 
 /// Where the innermost code of a script is: its chunk's name and line. Called by the prelude's message handler.
-fn position(lua: &Lua) -> (Option<mlua::String>, Option<usize>) {
-    // Levels 0 and 1 are this function and the handler. The prelude's functions stand for native ones.
-    for level in 2..30 {
+fn position(lua: &Lua) -> (Option<mlua::String>, Option<i64>) {
+    // Levels 0 and 1 are this function and the handler.
+    match innermost(lua, 2) {
+        Some((source, line)) => (lua.create_string(source).ok(), Some(line)),
+        None => (None, None),
+    }
+}
+
+/// The first script code from a level of the stack on. The prelude's functions stand for native ones.
+pub(crate) fn innermost(lua: &Lua, from: usize) -> Option<(Vec<u8>, i64)> {
+    for level in from..from + 30 {
         let found = lua.inspect_stack(level, |debug| {
             let source = debug.source();
-            let is_script = source.what != "C" && source.source.as_deref().is_some_and(|s| s != "=prelude");
-            (is_script, source.source.map(|s| s.into_owned()), debug.current_line())
-        });
-        match found {
-            Some((true, Some(source), Some(line))) => return (lua.create_string(source).ok(), Some(line)),
-            Some(_) => {}
-            None => break,
+            let name = source.source.filter(|name| source.what != "C" && name != "=prelude")?;
+            Some((name.as_bytes().to_vec(), debug.current_line()? as i64))
+        })?;
+        if found.is_some() {
+            return found;
         }
     }
-    (None, None)
+    None
 }
 
 /// `server.register_function`: by position (name, callback) or by names in one table.

@@ -147,7 +147,7 @@ function G.unpack(...)
     if first ~= nil and not from then wrong(2, "unpack", "number", first, 2) end
     if last ~= nil and not to then wrong(3, "unpack", "number", last, 3) end
     from, to = from or 1, to or #t
-    if to - from >= 7900 or from ~= from or to ~= to or from < -2147483648 or to > 2147483647 then
+    if to - from >= 7990 or from ~= from or to ~= to or from < -2147483648 or to > 2147483647 then
         if to < from then return end
         error("too many results to unpack", 2)
     end

@@ -86,6 +86,8 @@ pub(crate) struct Inner {
     /// Functions of the library that is being loaded, by name.
     pub(crate) registered: RefCell<Vec<(Vec<u8>, Chunk)>>,
     next_chunk: Cell<usize>,
+    /// Where the run was when it was aborted.
+    stopped_at: RefCell<Option<(Vec<u8>, i64)>>,
     /// Chunks that nobody holds any more.
     freed: RefCell<Vec<usize>>,
 }
@@ -281,6 +283,11 @@ impl Vm {
             });
     }
 
+    /// Where the last aborted run was: chunk and line.
+    pub fn stopped_at(&self) -> Option<(Vec<u8>, i64)> {
+        self.inner.stopped_at.borrow().clone()
+    }
+
     /// Bytes that the machine holds.
     pub fn used_memory(&self) -> usize {
         self.lua.used_memory()
@@ -319,7 +326,9 @@ fn failure(problem: Value) -> Failure {
 
 /// The run is to end, whatever the script catches: from now on every instruction raises.
 pub(crate) fn abort(lua: &Lua, inner: &Rc<Inner>) -> mlua::Error {
-    inner.aborted.set(true);
+    if !inner.aborted.replace(true) {
+        inner.stopped_at.replace(native::innermost(lua, 0));
+    }
     let aborting = inner.clone();
     let _ = lua.set_global_hook(HookTriggers::new().every_nth_instruction(1), move |lua, _| {
         interrupt(lua, &aborting)

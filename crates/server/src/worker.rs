@@ -1,5 +1,6 @@
 //! A worker thread: an epoll loop that owns its connections, reads, runs commands to their end and answers.
 
+mod beside;
 mod held;
 mod limits;
 mod mail;
@@ -11,7 +12,7 @@ use crate::transport::Transport;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use kara_engine::pipeline::{Engine, Flow};
-use kara_engine::session::Session;
+use kara_engine::scripting::busy;
 use kara_engine::shared::Shared;
 use kara_keyspace::Locked;
 use kara_resp::{Limits, Protocol, Request, Step, Writer};
@@ -62,6 +63,8 @@ pub struct Worker {
     throttled: Vec<usize>,
     /// Mail that came while a connection was being served.
     later: VecDeque<Mail>,
+    /// Connections whose readiness was seen while a slow script ran.
+    seen: Vec<usize>,
     read_buffer: Vec<u8>,
     requests: Vec<Request>,
     reply: Writer,
@@ -110,6 +113,7 @@ impl Worker {
             told: Vec::new(),
             throttled: Vec::new(),
             later: VecDeque::new(),
+            seen: Vec::new(),
             read_buffer: vec![0; READ_CHUNK],
             requests: (0..BATCH).map(|_| Request::new()).collect(),
             reply: Writer::new(Protocol::Resp2),
@@ -140,7 +144,13 @@ impl Worker {
     /// One turn of the loop. `backlog`: the last turn left connections waiting; returns whether this one did.
     fn turn(&mut self, events: &mut Events, mut backlog: bool) -> io::Result<bool> {
         let period = Duration::from_millis(1000 / self.engine.config.hz.max(1));
-        let busy = backlog || !self.again.is_empty() || self.engine.own_mail;
+        for slot in std::mem::take(&mut self.seen) {
+            if let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) {
+                conn.readable = true;
+                self.again.push(slot);
+            }
+        }
+        let busy = backlog || !self.again.is_empty() || self.engine.own_mail || !self.later.is_empty();
         let gather = self.gather.take().filter(|_| !busy);
         if let Some(wait) = gather {
             std::thread::sleep(wait);
@@ -211,28 +221,9 @@ impl Worker {
 
     /// Takes a new connection into the loop.
     fn adopt(&mut self, transport: Transport, addr: String, laddr: String) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.conns.push(None);
-            self.conns.len() - 1
-        });
-        let flags = match transport {
-            Transport::Unix(_) => ClientFlags::UNIX_SOCKET,
-            Transport::Tcp(_) => ClientFlags::empty(),
-        };
-        let id = self.shared.clients.next_id();
-        let info =
-            Arc::new(ClientInfo::new(id, self.index, addr, laddr, transport.fd(), self.engine.now_ms, flags));
-        let session = Session::new(info.clone(), self.engine.config.requirepass.is_empty());
-        let mut conn = Box::new(Conn::new(transport, session));
-        if conn.transport.register(self.poll.registry(), Token(slot)).is_err() {
-            self.free.push(slot);
-            return;
-        }
-        info.slot.store(slot as u32, Relaxed);
-        self.shared.clients.insert(info);
-        self.shared.stats.worker(self.index).connections_received.add(1);
-        self.by_id.insert(id, slot);
-        self.conns[slot] = Some(conn);
+        let tables = (&mut self.conns, &mut self.free, &mut self.by_id);
+        let config = &self.engine.config;
+        beside::adopt(tables, &self.poll, &self.shared, config, self.index, self.engine.now_ms, (transport, addr, laddr));
     }
 
     /// Sends what the socket takes, reads what is there, runs it.
@@ -511,7 +502,26 @@ impl Worker {
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(&input[start..], &mut args);
             start = end;
-            match self.engine.run_ahead(place, space, &mut conn.session, &args, &mut self.reply) {
+            let flow = if busy::may_run_scripts(&args) {
+                let mut others = beside::Beside {
+                    index: self.index,
+                    poll: &mut self.poll,
+                    conns: &mut self.conns,
+                    free: &mut self.free,
+                    by_id: &mut self.by_id,
+                    seen: &mut self.seen,
+                    later: &mut self.later,
+                    host: &self.host,
+                    shared: &self.shared,
+                    now_ms: self.engine.now_ms,
+                };
+                let engine = &mut self.engine;
+                let reply = &mut self.reply;
+                busy::beside(&mut others, || engine.run_ahead(place, space, &mut conn.session, &args, reply))
+            } else {
+                self.engine.run_ahead(place, space, &mut conn.session, &args, &mut self.reply)
+            };
+            match flow {
                 Flow::Next => {}
                 Flow::Wait => {
                     *done = base + end;

@@ -4,18 +4,20 @@
 //! Boundary: Lua itself, its sandbox and conversions are the crate `script`; the commands' arguments are parsed in
 //! `commands::scripting`.
 
+pub mod busy;
 pub(crate) mod cache;
 pub(crate) mod libraries;
 pub(crate) mod load;
 pub(crate) mod machine;
 pub(crate) mod run;
 pub(crate) mod shebang;
+mod undo;
 
-use crate::error::CommandError;
 use cache::Cache;
 use libraries::Libraries;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Figures for INFO and MEMORY STATS; sizes in bytes, of machines as of some ticks ago.
@@ -42,6 +44,8 @@ pub struct Scripts {
     /// Bytes of each worker's machine for scripts and of that for functions.
     machines: Box<[(AtomicU64, AtomicU64)]>,
     running: Mutex<Vec<RunningScript>>,
+    /// How many of them there are.
+    busy: AtomicUsize,
 }
 
 /// What KILL is about.
@@ -54,13 +58,15 @@ pub enum Running {
 /// A script that runs for a while already.
 #[derive(Clone, Debug)]
 pub struct RunningScript {
-    pub worker: usize,
+    pub(crate) number: u64,
     pub what: Running,
     /// The function's name; of a script, its SHA1.
     pub name: Vec<u8>,
     /// The command line that runs it.
     pub command: Vec<Vec<u8>>,
     pub since: Instant,
+    /// Whether it wrote, or was killed.
+    pub(crate) state: Arc<AtomicU8>,
 }
 
 impl Scripts {
@@ -71,6 +77,7 @@ impl Scripts {
             libraries: Libraries::default(),
             machines: (0..workers).map(|_| Default::default()).collect(),
             running: Mutex::default(),
+            busy: AtomicUsize::new(0),
         }
     }
 
@@ -85,15 +92,6 @@ impl Scripts {
     /// The script that runs for the longest time, if one runs for a while already.
     pub(crate) fn running_now(&self) -> Option<RunningScript> {
         self.running.lock().first().cloned()
-    }
-
-    /// SCRIPT KILL, FUNCTION KILL.
-    pub(crate) fn kill(&self, what: Running) -> Result<(), CommandError> {
-        let running = self.running.lock();
-        if running.iter().all(|script| script.what != what) {
-            return Err(CommandError::text("NOTBUSY No scripts in execution right now."));
-        }
-        Ok(())
     }
 
     /// What scripts and functions take now.

@@ -1,19 +1,22 @@
 //! One run of a script: its commands pass the same checks as a client's, act under the locks of the run, and their effects
 //! are one transaction.
 
+use super::Running;
+use super::busy::Slow;
 use super::shebang::ScriptFlags;
+use super::undo::Undo;
 use crate::cx::Cx;
 use crate::effect::{Effect, Outcome};
 use crate::error::CommandError;
 use crate::log::Level;
 use crate::pipeline::run_nested;
-use crate::registry::Lookup;
+use crate::registry::{Command, Lookup};
 use crate::session::Origin;
 use crate::spec::Flags;
 use kara_base::ids::DbIndex;
 use kara_resp::{Protocol, Writer};
 use kara_script::{Abort, Failure, Host, LibraryFunction};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What kind of command runs the script.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,9 @@ pub(crate) struct Call<'s> {
     pub read_only: bool,
     /// Set when it turns out that the declared keys aren't all.
     pub needs_all: &'s AtomicBool,
+    pub what: Running,
+    /// The script's SHA1 or the function's name.
+    pub name: &'s [u8],
 }
 
 /// The outcome of a run as the machine tells it; `None`: the host aborted it.
@@ -35,9 +41,16 @@ struct Saved {
 }
 
 /// The host of one run.
-struct Runner<'c, 'a, 'k> {
-    cx: &'c mut Cx<'a, 'k>,
+pub(super) struct Runner<'c, 'a, 'k> {
+    pub(super) cx: &'c mut Cx<'a, 'k>,
     read_only: bool,
+    pub(super) what: Running,
+    pub(super) name: &'c [u8],
+    pub(super) wrote: bool,
+    pub(super) slow: Slow,
+    undo: Undo,
+    /// The run is given up, to begin again under all locks.
+    restart: bool,
 }
 
 /// May this script run at all, as it describes itself?
@@ -49,41 +62,72 @@ pub(crate) fn check(call: &Call<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Runs a script whose declared keys are locked: `run` gets the host and writes the reply into its writer.
-pub(crate) fn run(cx: &mut Cx, call: Call<'_>, run: impl Fn(&mut dyn Host, &mut Writer) -> Ran) -> Outcome {
+/// Runs a script whose declared keys are locked: `run` gets the host and writes the reply into its writer; `stopped_at`
+/// tells where an aborted run was.
+pub(crate) fn run(
+    cx: &mut Cx,
+    call: Call<'_>,
+    run: impl Fn(&mut dyn Host, &mut Writer) -> Ran,
+    stopped_at: impl Fn() -> Option<(Vec<u8>, i64)>,
+) -> Outcome {
     check(&call)?;
-    if !cx.keys.space.holds_all() {
-        cx.keys.space.relock_all();
+    let is_lone = cx.keys.space.is_single_shard();
+    let at_once = is_lone || cx.origin != Origin::Client || call.needs_all.load(Relaxed) || Undo::is_heard(cx);
+    if at_once && !cx.keys.space.try_relock_all() {
+        return Err(cx.shared.scripts.busy_error());
     }
     let saved = Saved { db: cx.session.db, protocol: cx.session.protocol };
-    cx.session.protocol = Protocol::Resp2;
     let (before, changes) = (cx.nested.len(), cx.nested_changes);
     let mut reply = std::mem::take(cx.reply);
     let start = reply.len();
-    let read_only = call.read_only || call.flags.contains(ScriptFlags::NO_WRITES);
-    let ran = run(&mut Runner { cx, read_only }, &mut reply);
-    if cx.session.db != saved.db {
-        cx.session.select(saved.db);
-    }
-    cx.session.protocol = saved.protocol;
-    reply.set_protocol(saved.protocol);
-    *cx.reply = reply;
-    match ran {
-        Some(Ok(())) => {}
-        Some(Err(failure)) => {
-            cx.reply.truncate(start);
-            fail(cx, &failure);
+    loop {
+        cx.session.protocol = Protocol::Resp2;
+        let undo = Undo::begin(cx);
+        let mut runner = Runner {
+            cx,
+            read_only: call.read_only || call.flags.contains(ScriptFlags::NO_WRITES),
+            what: call.what,
+            name: call.name,
+            wrote: false,
+            slow: Slow::default(),
+            undo,
+            restart: false,
+        };
+        let ran = run(&mut runner, &mut reply);
+        let killed = runner.end_busy();
+        let (restart, undo) = (runner.restart, runner.undo);
+        if cx.session.db != saved.db {
+            cx.session.select(saved.db);
         }
-        None => {
-            cx.reply.truncate(start);
-            fail(
-                cx,
-                &Failure {
-                    text: b"ERR Script killed by user with SCRIPT KILL.".to_vec(),
-                    ..Failure::default()
-                },
-            );
+        cx.session.protocol = saved.protocol;
+        reply.set_protocol(saved.protocol);
+        if restart {
+            // It needs what isn't locked: all of it again, under all locks, and so from now on.
+            if !Undo::is_heard(cx) {
+                call.needs_all.store(true, Relaxed);
+            }
+            undo.roll_back(cx);
+            reply.truncate(start);
+            if cx.keys.space.try_relock_all() {
+                continue;
+            }
+            *cx.reply = reply;
+            return Err(cx.shared.scripts.busy_error());
         }
+        *cx.reply = reply;
+        match ran {
+            Some(Ok(())) => {}
+            Some(Err(failure)) => {
+                cx.reply.truncate(start);
+                fail(cx, &failure);
+            }
+            None => {
+                cx.reply.truncate(start);
+                let text = killed.unwrap_or("ERR The script was stopped").as_bytes().to_vec();
+                fail(cx, &Failure { text, position: stopped_at(), is_counted: false });
+            }
+        }
+        break;
     }
     // What the commands did stands in `nested` already, and is journaled as one transaction.
     let changed = cx.nested.len() > before || cx.nested_changes > changes;
@@ -108,46 +152,56 @@ fn fail(cx: &mut Cx, failure: &Failure) {
 }
 
 impl Runner<'_, '_, '_> {
-    /// What stands against a command here.
-    fn refuse(&self, args: &[&[u8]]) -> Option<CommandError> {
+    /// The command, or what stands against it here.
+    fn admit(&self, args: &[&[u8]]) -> Result<Command, CommandError> {
         let command = match self.cx.shared.registry.lookup(args) {
             Lookup::Found(command) => command,
             Lookup::UnknownCommand => {
-                return Some(CommandError::text("ERR Unknown command called from script"));
+                return Err(CommandError::text("ERR Unknown command called from script"));
             }
             Lookup::UnknownSubcommand(container) => {
                 let name = container.spec.name.to_ascii_uppercase();
                 let sub = args.get(1).copied().unwrap_or_default();
-                return Some(CommandError::quoting(
+                return Err(CommandError::quoting(
                     "ERR unknown subcommand '{}'. Try {} HELP.",
                     &[sub.get(..128).unwrap_or(sub), name.as_bytes()],
                 ));
             }
         };
         if !command.spec.arity.accepts(args.len()) || command.spec.handler.is_none() {
-            return Some(CommandError::text("ERR Wrong number of args calling command from script"));
+            return Err(CommandError::text("ERR Wrong number of args calling command from script"));
         }
         if command.is(Flags::NOSCRIPT) {
-            return Some(CommandError::text("ERR This Valkey command is not allowed from script"));
+            return Err(CommandError::text("ERR This Valkey command is not allowed from script"));
         }
         if self.read_only && (command.is(Flags::WRITE) || command.is(Flags::MAY_REPLICATE)) {
-            return Some(CommandError::text("ERR Write commands are not allowed from read-only scripts."));
+            return Err(CommandError::text("ERR Write commands are not allowed from read-only scripts."));
         }
-        None
+        Ok(command)
     }
 }
 
 impl Host for Runner<'_, '_, '_> {
     fn call(&mut self, args: &[&[u8]], reply: &mut Writer) -> Result<(), Abort> {
-        if let Some(error) = self.refuse(args) {
-            let message = error.message();
-            reply.error_bytes(&message);
-            self.cx.stats.error_replies.add(1);
-            self.cx.shared.stats.count_error(&message);
-            if let Lookup::Found(command) = self.cx.shared.registry.lookup(args) {
-                self.cx.stats.command(command.id).rejected.add(1);
+        let command = match self.admit(args) {
+            Ok(command) => command,
+            Err(error) => {
+                let message = error.message();
+                reply.error_bytes(&message);
+                self.cx.stats.error_replies.add(1);
+                self.cx.shared.stats.count_error(&message);
+                if let Lookup::Found(command) = self.cx.shared.registry.lookup(args) {
+                    self.cx.stats.command(command.id).rejected.add(1);
+                }
+                return Ok(());
             }
-            return Ok(());
+        };
+        if !self.cx.keys.space.holds_all() && !self.undo.prepare(self.cx, command, args) {
+            self.restart = true;
+            return Err(Abort);
+        }
+        if !self.wrote && command.spec.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE) {
+            self.may_write()?;
         }
         self.cx.session.protocol = reply.protocol();
         std::mem::swap(self.cx.reply, reply);
@@ -170,7 +224,7 @@ impl Host for Runner<'_, '_, '_> {
     fn set_resp(&mut self, _: u8) {}
 
     fn interrupt(&mut self) -> Result<(), Abort> {
-        Ok(())
+        self.pass_time()
     }
 
     fn register(&mut self, _: LibraryFunction) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! EVAL, EVALSHA, FCALL and their read-only forms.
 
 use crate::commands::prelude::*;
+use crate::scripting::Running;
 use crate::scripting::cache::parse_sha;
 use crate::scripting::run::{Call, run};
 use crate::scripting::shebang::ScriptFlags;
@@ -264,8 +265,15 @@ fn run_script(cx: &mut Cx, by_sha: bool, read_only: bool) -> Outcome {
         compiled
     };
     cache.touch(&compiled.script);
-    let call = Call { flags: compiled.script.flags, read_only, needs_all: &compiled.script.needs_all };
-    run(cx, call, |host, reply| vm.eval(&compiled.chunk, keys, args, host, reply))
+    let script = &*compiled.script;
+    let call = Call {
+        flags: script.flags,
+        read_only,
+        needs_all: &script.needs_all,
+        what: Running::Script,
+        name: &script.sha,
+    };
+    run(cx, call, |host, reply| vm.eval(&compiled.chunk, keys, args, host, reply), || vm.stopped_at())
 }
 
 fn fcall(cx: &mut Cx) -> Outcome {
@@ -291,8 +299,14 @@ fn call_function(cx: &mut Cx, read_only: bool) -> Outcome {
             return Err(CommandError::text("ERR The function's library can't be loaded"));
         }
     };
-    let call = Call { flags: function.flags, read_only, needs_all: &library.needs_all };
-    run(cx, call, |host, reply| vm.call(&chunk, keys, args, host, reply))
+    let call = Call {
+        flags: function.flags,
+        read_only,
+        needs_all: &library.needs_all,
+        what: Running::Function,
+        name: &function.name,
+    };
+    run(cx, call, |host, reply| vm.call(&chunk, keys, args, host, reply), || vm.stopped_at())
 }
 
 /// The flags of a running command that its script or function states for itself; `None`: those of its spec hold.

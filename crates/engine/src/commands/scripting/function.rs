@@ -299,6 +299,9 @@ fn describe(cx: &mut Cx, library: &Library, with_code: bool) {
 fn function_stats(cx: &mut Cx) -> Outcome {
     let set = cx.shared.scripts.libraries.now();
     let running = cx.shared.scripts.running_now();
+    if running.as_ref().is_some_and(|running| running.what == crate::scripting::Running::Script) {
+        return Err(cx.shared.scripts.busy_error());
+    }
     let reply = &mut *cx.reply;
     reply.map(2);
     reply.bulk(b"running_script");

@@ -180,6 +180,13 @@ fn shutdown(cx: &mut Cx) -> Outcome {
         cx.reply.ok();
         return Ok(Effect::None);
     }
+    if cx.shared.scripts.is_busy() {
+        // A script holds the locks: only what needs none can be done.
+        if options.save != Some(false) {
+            return Err(cx.shared.scripts.busy_error());
+        }
+        cx.shared.host.exit();
+    }
     cx.keys.space.relock_all();
     crate::persist::shutdown::prepare(cx.shared, cx.keys.space, options).map_err(CommandError::owned)?;
     // No answer: the end of the connection is the answer. The locks are never given back.
