@@ -570,7 +570,8 @@ impl Engine {
             return Ok(());
         }
         // A script can't begin again under other locks in the middle of a transaction.
-        let wants_all = |command: Command| command.spec.locks != Locks::Keys || command.spec.group == Group::Scripting;
+        let wants_all =
+            |command: Command| command.spec.locks != Locks::Keys || command.spec.group == Group::Scripting;
         if multi.queue.commands().any(wants_all) {
             return locked(space.try_relock_all());
         }

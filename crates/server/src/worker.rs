@@ -223,7 +223,15 @@ impl Worker {
     fn adopt(&mut self, transport: Transport, addr: String, laddr: String) {
         let tables = (&mut self.conns, &mut self.free, &mut self.by_id);
         let config = &self.engine.config;
-        beside::adopt(tables, &self.poll, &self.shared, config, self.index, self.engine.now_ms, (transport, addr, laddr));
+        beside::adopt(
+            tables,
+            &self.poll,
+            &self.shared,
+            config,
+            self.index,
+            self.engine.now_ms,
+            (transport, addr, laddr),
+        );
     }
 
     /// Sends what the socket takes, reads what is there, runs it.

@@ -188,7 +188,9 @@ impl Runner<'_, '_, '_> {
 
     fn serve_others(&mut self) {
         if OUTSIDE.is_set() {
-            OUTSIDE.with(|outside| outside.turn(&mut |session, args, reply| answer(self.cx, session, args, reply)));
+            OUTSIDE.with(|outside| {
+                outside.turn(&mut |session, args, reply| answer(self.cx, session, args, reply))
+            });
         }
     }
 }
@@ -207,7 +209,8 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
         return refuse(cx, session, reply, &CommandError::text("NOAUTH Authentication required."));
     }
     // WATCH looks at keys; what the script holds can be looked at.
-    let reachable = command.spec.key_specs.is_empty() && command.spec.locks != Locks::All || cx.keys.space.holds_all();
+    let reachable =
+        command.spec.key_specs.is_empty() && command.spec.locks != Locks::All || cx.keys.space.holds_all();
     let Some(handler) = command.spec.handler.filter(|_| command.is(Flags::ALLOW_BUSY) && reachable) else {
         return refuse(cx, session, reply, &cx.shared.scripts.busy_error());
     };

@@ -72,7 +72,8 @@ pub(crate) fn run(
 ) -> Outcome {
     check(&call)?;
     let is_lone = cx.keys.space.is_single_shard();
-    let at_once = is_lone || cx.origin != Origin::Client || call.needs_all.load(Relaxed) || Undo::is_heard(cx);
+    let at_once =
+        is_lone || cx.origin != Origin::Client || call.needs_all.load(Relaxed) || Undo::is_heard(cx);
     if at_once && !cx.keys.space.try_relock_all() {
         return Err(cx.shared.scripts.busy_error());
     }

@@ -36,11 +36,7 @@ pub(super) struct Undo {
 impl Undo {
     /// At the beginning of a run.
     pub(super) fn begin(cx: &Cx) -> Self {
-        Undo {
-            nested: cx.nested.len(),
-            nested_changes: cx.nested_changes,
-            copies: Vec::new(),
-        }
+        Undo { nested: cx.nested.len(), nested_changes: cx.nested_changes, copies: Vec::new() }
     }
 
     /// Whether somebody would hear of each command before the run ends.
@@ -67,7 +63,8 @@ impl Undo {
             return !command.is(Flags::WRITE);
         }
         let (space, db) = (&*cx.keys.space, cx.session.db);
-        let keys = || found.iter().filter_map(|at| args.get(at.position).map(|key| (space.key(key), at.flags)));
+        let keys =
+            || found.iter().filter_map(|at| args.get(at.position).map(|key| (space.key(key), at.flags)));
         if !keys().all(|(key, _)| space.covers(&[key.hash])) {
             return false;
         }

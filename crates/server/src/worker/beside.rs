@@ -57,9 +57,15 @@ impl Outside for Beside<'_> {
             match mail {
                 Mail::Connection(transport, addr, laddr) => {
                     let parts = (&mut *self.conns, &mut *self.free, &mut *self.by_id);
-                    if let Some(slot) =
-                        adopt(parts, self.poll, self.shared, &config, self.index, self.now_ms, (transport, addr, laddr))
-                    {
+                    if let Some(slot) = adopt(
+                        parts,
+                        self.poll,
+                        self.shared,
+                        &config,
+                        self.index,
+                        self.now_ms,
+                        (transport, addr, laddr),
+                    ) {
                         self.seen.push(slot);
                     }
                 }
