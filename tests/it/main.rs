@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod crowds;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod docs;
