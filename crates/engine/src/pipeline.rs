@@ -244,6 +244,7 @@ impl Engine {
         db: DbIndex,
     ) -> Keys<'a, 'k> {
         self.events.look(shared);
+        self.policy.journal_on = shared.journal_on();
         Keys {
             space,
             db,
@@ -266,6 +267,35 @@ impl Engine {
         for (db, command) in self.preceding.drain(..) {
             journal.append(db, &command.args());
         }
+    }
+
+    /// Runs a command of an append-only file: what was admitted and journaled once. Keys whose time has come are still
+    /// there, as they were then. The error is the name of a command that isn't known.
+    pub(crate) fn replay(
+        &mut self,
+        space: &mut Locked<'_>,
+        session: &mut Session,
+        args: &[&[u8]],
+        reply: &mut Writer,
+    ) -> Result<(), String> {
+        let unknown = || String::from_utf8_lossy(args.first().copied().unwrap_or_default()).into_owned();
+        let Lookup::Found(command) = self.shared.registry.lookup(args) else { return Err(unknown()) };
+        if !command.spec.arity.accepts(args.len()) {
+            return Err(unknown());
+        }
+        let policy = self.policy;
+        self.policy.delete_expired = false;
+        self.policy.see_expired = true;
+        self.policy.journal_on = false;
+        if let Ok(hashed) = self.lock(command, None, space, session, args) {
+            self.execute(command, Origin::AofLoad, space, &hashed, session, args, reply);
+        }
+        self.policy = policy;
+        self.preceding.clear();
+        self.nested.clear();
+        self.waits.take();
+        self.deliver_events(space, None);
+        Ok(())
     }
 
     /// Runs one request of a client to its end.
@@ -474,6 +504,8 @@ impl Engine {
                 return Flow::Next;
             }
         };
+        // Read under the locks: whoever attaches a reader holds all of them.
+        self.policy.journal_on = self.shared.journal_on();
         let db = session.db;
         let start = reply.len();
         let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
@@ -685,16 +717,16 @@ impl Engine {
             Effect::Verbatim => commands.push((db, OwnedCommand::from_args(args))),
             Effect::Rewrite(list) => commands.extend(list.into_iter().map(|command| (db, command))),
         }
-        let several = commands.len() > 1;
-        if several {
-            journal.append(db, &[b"MULTI"]);
+        if let [(db, command)] = commands.as_slice() {
+            return journal.append(*db, &command.args());
         }
-        for (db, command) in &commands {
-            journal.append(*db, &command.args());
-        }
-        if several {
-            journal.append(db, &[b"EXEC"]);
-        }
+        let Some((last, _)) = commands.last() else { return };
+        let last = *last;
+        let all: Vec<_> = commands.iter().map(|(db, command)| (*db, command.args())).collect();
+        let mut group: Vec<(DbIndex, &[&[u8]])> = vec![(db, &[b"MULTI"])];
+        group.extend(all.iter().map(|(db, args)| (*db, args.as_slice())));
+        group.push((last, &[b"EXEC"]));
+        journal.append_group(&group);
     }
 
     /// Tells those who watch, still under the locks. `by` is the client whose command it was.

@@ -14,6 +14,13 @@ use parking_lot::{Mutex, RwLock};
 pub trait JournalSink: Send + Sync {
     /// Returns the offset behind the record; offsets never fall.
     fn append(&self, db: DbIndex, args: &[&[u8]]) -> JournalOffset;
+    /// Several records, with nobody else's between them.
+    fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) -> JournalOffset {
+        for (db, args) in group {
+            self.append(*db, args);
+        }
+        self.offset()
+    }
     /// The offset behind the last record.
     fn offset(&self) -> JournalOffset;
 }
@@ -59,6 +66,17 @@ impl Journal {
         if self.is_active() {
             self.sinks.read().iter().for_each(|sink| {
                 sink.append(db, args);
+            });
+        }
+    }
+}
+
+impl Journal {
+    /// Records a transaction: MULTI, its commands, EXEC. Likewise.
+    pub fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) {
+        if self.is_active() {
+            self.sinks.read().iter().for_each(|sink| {
+                sink.append_group(group);
             });
         }
     }

@@ -49,6 +49,8 @@ pub struct Conn {
     pub throttled: bool,
     /// Messages in the output wait for the turn's end.
     pub told: bool,
+    /// Its answers wait for the append-only file; see `Worker::commit`.
+    pub gated: bool,
     /// More messages came than its limit allows: it is to be closed.
     pub overrun: bool,
     /// The socket may hold more than was read.
@@ -90,6 +92,7 @@ impl Conn {
             wait_until: None,
             throttled: false,
             told: false,
+            gated: false,
             overrun: false,
             readable: false,
             ending: false,
@@ -130,6 +133,10 @@ impl Conn {
 
     /// Sends `bytes` behind what is waiting; what the socket doesn't take is kept.
     pub fn send(&mut self, bytes: &[u8], written: &mut u64) -> Sent {
+        if self.gated {
+            self.output.extend_from_slice(bytes);
+            return Sent::Part;
+        }
         if self.unsent() > 0 {
             self.output.extend_from_slice(bytes);
             return self.flush(written);
@@ -155,6 +162,9 @@ impl Conn {
 
     /// Sends what is waiting.
     pub fn flush(&mut self, written: &mut u64) -> Sent {
+        if self.gated {
+            return Sent::Part;
+        }
         while self.sent < self.output.len() {
             match self.transport.write(&self.output[self.sent..]) {
                 Ok(0) => return Sent::Broken,

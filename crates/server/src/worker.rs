@@ -59,6 +59,8 @@ pub struct Worker {
     postponed: bool,
     /// Connections with messages in their output that are to be sent at the turn's end.
     told: Vec<usize>,
+    /// Connections whose answers wait for the append-only file.
+    gated: Vec<usize>,
     /// Connections that wait until the mailboxes have room again.
     throttled: Vec<usize>,
     /// Mail that came while a connection was being served.
@@ -111,6 +113,7 @@ impl Worker {
             deadlines: BTreeSet::new(),
             postponed: false,
             told: Vec::new(),
+            gated: Vec::new(),
             throttled: Vec::new(),
             later: VecDeque::new(),
             seen: Vec::new(),
@@ -202,6 +205,7 @@ impl Worker {
             self.read_own_mail(None);
         }
         self.send_told();
+        self.commit();
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
         let last_end = std::mem::replace(&mut self.turn_end, self.shared.ticker.now());
@@ -296,6 +300,9 @@ impl Worker {
         }
         if conn.session.close_after_reply && conn.unsent() == 0 {
             return End::Close;
+        }
+        if conn.gated {
+            return End::Keep;
         }
         if conn.eof && !conn.throttled {
             return End::Close;
@@ -580,6 +587,9 @@ impl Worker {
             self.reply.take();
             return End::OutputBuffer;
         }
+        if self.shared.persist.aof.is_on() {
+            self.gate(conn);
+        }
         let mut written = 0;
         let sent = conn.send(self.reply.as_bytes(), &mut written);
         self.reply.clear();
@@ -590,6 +600,7 @@ impl Worker {
         match sent {
             Sent::Broken => End::Close,
             Sent::All => End::Keep,
+            Sent::Part if conn.gated => End::Keep,
             Sent::Part => self.check_output(conn),
         }
     }

@@ -3,6 +3,7 @@
 use super::prelude::*;
 use crate::config::{Access, Config, RewriteError, SetContext};
 use crate::log::Level;
+use crate::persist::aof;
 use crate::pipeline::is_local;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -162,12 +163,35 @@ fn set(cx: &mut Cx) -> Outcome {
     let shared = cx.shared;
     let mut apply = |old: &Config, new: &mut Config, changes: &_| shared.host.apply_config(old, new, changes);
     match shared.config.set(&pairs, context, &mut apply) {
-        Ok(_) => {
+        Ok(changes) => {
+            if changes.contains("appendonly") {
+                switch_aof(cx)?;
+            }
             cx.reply.ok();
             Ok(Effect::None)
         }
         Err(error) => Err(CommandError::owned(error.to_string())),
     }
+}
+
+/// Begins or ends the append-only file, as the new setting says. What can't begin is taken back.
+fn switch_aof(cx: &mut Cx) -> Result<(), CommandError> {
+    let config = cx.shared.config.load();
+    cx.keys.space.relock_all();
+    if !config.appendonly {
+        aof::switch_off(cx.shared);
+        return Ok(());
+    }
+    if aof::switch_on(cx.shared, &config, cx.keys.space).is_ok() {
+        return Ok(());
+    }
+    aof::switch_off(cx.shared);
+    let context = SetContext { loading: false, protected: true };
+    let taken_back = cx.shared.config.set(&[(b"appendonly", b"no")], context, &mut |_, _, _| Ok(()));
+    debug_assert!(taken_back.is_ok(), "a switch can be set to no");
+    Err(CommandError::text(
+        "ERR CONFIG SET failed (possibly related to argument 'appendonly') - Unable to turn on AOF. Check server logs.",
+    ))
 }
 
 /// Whether `enable-protected-configs` lets this client at what could reach files.

@@ -12,6 +12,7 @@ use kara_persist::rdb::load::{LoadFault, LoadOptions, LoadReport, LoadSink, load
 use kara_persist::rdb::source::Buffered;
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -185,6 +186,9 @@ pub(super) fn load_stream<R: Read>(
 
 fn explain(shared: &Shared, fault: &LoadFault) {
     log(shared, Level::Warning, fault.to_string());
+    if matches!(fault, LoadFault::Checksum { .. }) {
+        log(shared, Level::Warning, "RDB CRC error");
+    }
     if fault.is_truncated() {
         log(shared, Level::Warning, "Unexpected EOF reading RDB file");
         log(shared, Level::Warning, "Short read or OOM loading DB. Unrecoverable error, aborting now.");
@@ -225,16 +229,22 @@ fn load_rdb(
     }
 }
 
-/// Whether there is anything to load at the start.
-pub fn anything_to_load(config: &Config) -> bool {
-    path(&config.dbfilename).exists()
-}
-
 /// Loads what the configuration names. The error is the log's last line before the process must end.
-pub fn at_start(shared: &Shared) -> Result<(), String> {
+pub fn at_start(shared: &Arc<Shared>) -> Result<(), String> {
     let config = shared.config.load();
     let begun = Instant::now();
     shared.persist.loading.started_s.store(super::save::clock_ms() / 1000, Relaxed);
+    if config.appendonly {
+        let manifest = super::replay::read_manifest(shared, &config)?;
+        if !manifest.is_empty() {
+            super::replay::load_all(shared, &config, &manifest, &mut shared.keyspace.unlocked())?;
+        }
+        shared.persist.aof.files.lock().manifest = manifest;
+        let opened = super::aof::open_at_start(shared, &config);
+        opened.map_err(|error| format!("Can't open the append-only file: {}", os_text(&error)))?;
+        shared.persist.forget_changes(shared);
+        return Ok(());
+    }
     let found = load_rdb(shared, &config, Target::Shards(shared.keyspace.unlocked()), Manner::default())?;
     if let Found::Loaded(report) = found {
         note(shared, &report);
@@ -242,6 +252,13 @@ pub fn at_start(shared: &Shared) -> Result<(), String> {
         log(shared, Level::Notice, text);
     }
     Ok(())
+}
+
+/// DEBUG LOADAOF's second half.
+pub(crate) fn reload_aof(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> Result<(), String> {
+    let Some(own) = shared.persist.shared() else { return Err("nothing to load into".to_owned()) };
+    let manifest = shared.persist.aof.files.lock().manifest.clone();
+    super::replay::load_all(&own, config, &manifest, space)
 }
 
 pub(super) fn note(shared: &Shared, report: &LoadReport) {

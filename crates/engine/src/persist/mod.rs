@@ -3,8 +3,10 @@
 //!
 //! Boundary: formats and files are the crate `persist`'s; threads are started here, sockets don't occur.
 
+pub mod aof;
 pub mod jobs;
 pub mod load;
+mod replay;
 pub mod save;
 pub mod shutdown;
 
@@ -45,6 +47,7 @@ pub struct Persist {
     pub job: Mutex<Option<Arc<Job>>>,
     /// Why writes are refused; 0: they aren't. See [`Persist::refusal`].
     pub stopped: AtomicU8,
+    pub aof: aof::Aof,
     pub loading: load::Figures,
     /// Libraries of functions that came with a file; they go into the next one.
     pub functions: Mutex<Vec<Vec<u8>>>,
@@ -68,6 +71,7 @@ impl Default for Persist {
             rdb_scheduled: AtomicBool::new(false),
             job: Mutex::new(None),
             stopped: AtomicU8::new(0),
+            aof: aof::Aof::new(),
             loading: load::Figures::default(),
             functions: Mutex::default(),
         }
@@ -98,6 +102,11 @@ impl Persist {
         self.rdb_saves.fetch_add(1, Relaxed);
     }
 
+    /// What changed so far came from a file.
+    fn forget_changes(&self, shared: &Shared) {
+        self.changes_saved.store(changes(shared), Relaxed);
+    }
+
     /// The workers' counters are about to start over.
     pub fn before_counters_reset(&self, shared: &Shared) {
         let dirty = self.dirty(shared);
@@ -117,6 +126,9 @@ impl Persist {
     #[cold]
     pub fn refusal(&self, config: &Config) -> Option<String> {
         let stopped = self.stopped.load(Relaxed);
+        if stopped & aof::STOPPED_BY_AOF != 0 && config.appendonly {
+            return Some(format!("MISCONF Errors writing to the AOF file: {}", self.aof.last_error()));
+        }
         let by_rdb = stopped & STOPPED_BY_RDB != 0
             && config.stop_writes_on_bgsave_error
             && !config.save.points.is_empty();

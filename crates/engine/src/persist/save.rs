@@ -150,7 +150,10 @@ fn write_snapshot(shared: &Arc<Shared>, begun: Begun, file: TempFile, target: &P
 /// Some times a second, on one worker: what has to begin begins.
 pub(crate) fn cron(shared: &Shared, config: &Config, now_ms: i64) {
     let persist = &shared.persist;
-    if shared.loading.load(Relaxed) || persist.job.lock().is_some() {
+    if shared.loading.load(Relaxed)
+        || super::aof::cron(shared, config, now_ms)
+        || persist.job.lock().is_some()
+    {
         return;
     }
     let now_s = now_s(now_ms);

@@ -1,5 +1,6 @@
 //! The end of the process: a last save where it is wanted, and the refusal to end where that fails.
 
+use super::jobs::JobKind;
 use super::{log, save};
 use crate::log::Level;
 use crate::shared::{Shared, ShutdownOptions};
@@ -15,8 +16,19 @@ pub fn prepare(shared: &Shared, space: &Locked<'_>, options: ShutdownOptions) ->
     }
     log(shared, Level::Notice, "User requested shutdown...");
     if let Some(job) = &*shared.persist.job.lock() {
-        log(shared, Level::Warning, "There is a child saving an .rdb. Killing it!");
+        log(
+            shared,
+            Level::Warning,
+            match job.kind {
+                JobKind::Rdb => "There is a child saving an .rdb. Killing it!",
+                JobKind::AofRewrite => "There is a child rewriting the AOF. Killing it!",
+            },
+        );
         job.cancel();
+    }
+    if !super::aof::finish(shared) && !options.force {
+        log(shared, Level::Warning, "The AOF file can't be brought to the disk, can't exit.");
+        return Err("ERR Errors trying to SHUTDOWN. Check logs.".to_owned());
     }
     let wanted = options.save.unwrap_or(!config.save.points.is_empty());
     // While loading, memory holds less than the file.

@@ -177,6 +177,11 @@ impl TempFile {
         Ok(TempFile { file, path, incremental_sync, unsynced: 0, kept: false })
     }
 
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len())
+    }
+
     /// Brings everything to the disk.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync_all()

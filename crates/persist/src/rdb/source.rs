@@ -109,9 +109,16 @@ impl<R: Read> Buffered<R> {
         Ok(())
     }
 
-    /// What was read but not taken, and the stream behind it.
-    pub fn into_rest(self) -> (Vec<u8>, R) {
-        (self.buffer[self.at..self.end].to_vec(), self.input)
+    /// Whether nothing follows.
+    pub fn at_end(&mut self) -> Result<bool, RdbError> {
+        if self.at < self.end {
+            return Ok(false);
+        }
+        match self.fill(1) {
+            Ok(()) => Ok(false),
+            Err(RdbError::Truncated) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 

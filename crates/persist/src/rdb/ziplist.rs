@@ -94,8 +94,7 @@ fn read_zipmap(blob: &[u8]) -> Option<Listpack> {
     let stated = *blob.first()?;
     let (mut offset, mut count) = (1usize, 0usize);
     let mut list = Listpack::new();
-    loop {
-        let Some(field) = zipmap_len(blob, &mut offset)? else { break };
+    while let Some(field) = zipmap_len(blob, &mut offset)? {
         let field = take(blob, &mut offset, field)?;
         let value = zipmap_len(blob, &mut offset)??;
         let unused = usize::from(*blob.get(offset)?);

@@ -2,11 +2,45 @@
 //! peer goes, but nothing of theirs runs.
 
 use super::{End, THROTTLED_POLL, Worker};
-use crate::conn::Conn;
+use crate::conn::{Conn, Sent};
+use kara_engine::persist::aof;
 use std::io::{ErrorKind, Read};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 impl Worker {
+    /// Keeps a connection's answers until what was journaled before them is as safe as `appendfsync` asks for.
+    #[cold]
+    pub(super) fn gate(&mut self, conn: &mut Conn) {
+        if !conn.gated && self.shared.persist.aof.holds_replies(&self.engine.config) {
+            conn.gated = true;
+            self.gated.push(conn.session.info.slot.load(Relaxed) as usize);
+        }
+    }
+
+    /// At a turn's end: one write, and where that is asked for one fsync, for all its clients; then their answers. Where
+    /// it fails they go on waiting, and it is tried again.
+    pub(super) fn commit(&mut self) {
+        if self.gated.is_empty() || !aof::commit(&self.shared, &self.engine.config) {
+            return;
+        }
+        for slot in std::mem::take(&mut self.gated) {
+            let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { continue };
+            conn.gated = false;
+            let mut written = 0;
+            let sent = conn.flush(&mut written);
+            let more = sent == Sent::Part || conn.session.close_after_reply || conn.eof;
+            if let Some(conn) = self.conns[slot].as_ref() {
+                self.count_written(conn, written);
+            }
+            if sent == Sent::Broken {
+                self.close(slot, End::Close);
+            } else if more {
+                self.again.push(slot);
+            }
+        }
+    }
+
     /// How long the loop may sleep: up to the next tick, the end of a wait, or that of a pause.
     pub(super) fn idle_time(&self, period: Duration) -> Duration {
         let mut idle = period.saturating_sub(self.since(self.last_tick, self.turn_end));

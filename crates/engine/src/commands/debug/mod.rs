@@ -45,6 +45,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("HELP", 2, 2, help),
     ("HTSTATS", 3, 4, htstats),
     ("LISTPACK", 3, 3, listpack),
+    ("LOADAOF", 2, 2, load_aof),
     ("LOG", 3, 3, log),
     ("OBJECT", 3, 4, object),
     ("PANIC", 2, 2, panic_now),
@@ -172,6 +173,25 @@ fn reload(cx: &mut Cx) -> Outcome {
         return Err(CommandError::text("ERR Error trying to load the RDB dump, check server logs."));
     }
     cx.shared.host.log(Level::Warning, "DB reloaded by DEBUG RELOAD");
+    done(cx)
+}
+
+fn load_aof(cx: &mut Cx) -> Outcome {
+    let failed = CommandError::text("ERR Error trying to load the AOF files, check server logs.");
+    if !crate::persist::aof::commit(cx.shared, cx.config) {
+        return Err(failed);
+    }
+    drop(cx.keys.space.flush(None));
+    cx.keys.events.flushed(None);
+    // Between two commands of the log others may get at the shards; they are told to wait.
+    let before = cx.shared.loading.swap(true, Relaxed);
+    let loaded = crate::persist::load::reload_aof(cx.shared, cx.config, cx.keys.space);
+    cx.shared.loading.store(before, Relaxed);
+    if let Err(text) = loaded {
+        cx.shared.host.log(Level::Warning, &text);
+        return Err(failed);
+    }
+    cx.shared.host.log(Level::Warning, "Append Only File loaded by DEBUG LOADAOF");
     done(cx)
 }
 
@@ -415,6 +435,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Return figures of a database's table.",
         "LISTPACK <key>",
         "    Write figures of a listpack to the log.",
+        "LOADAOF",
+        "    Forget the data and load the append-only file.",
         "LOG <message>",
         "    Write a line to the log.",
         "OBJECT <key> [fast]",

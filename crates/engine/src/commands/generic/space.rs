@@ -216,15 +216,17 @@ fn flush(cx: &mut Cx, db: Option<DbIndex>) -> Outcome {
         drop(gone);
     }
     cx.extra_changes = count.saturating_sub(1);
-    if db.is_none() && !cx.config.save.points.is_empty() {
+    if db.is_none() {
         // So does the reference: the file must not bring back what was flushed.
         if let Some(job) = &*cx.shared.persist.job.lock()
             && job.kind == JobKind::Rdb
         {
             job.cancel();
         }
-        // A failure is in the log; the command has done its work.
-        let _ = save(cx.shared, cx.config, cx.keys.space);
+        if !cx.config.save.points.is_empty() {
+            // A failure is in the log; the command has done its work.
+            let _ = save(cx.shared, cx.config, cx.keys.space);
+        }
     }
     cx.reply.ok();
     Ok(Effect::Verbatim)

@@ -2,6 +2,7 @@
 
 use crate::commands::prelude::*;
 use crate::config::RdbVersionCheck;
+use crate::log::Level;
 use crate::persist::value_limits;
 use kara_persist::rdb::decode::DecodeOptions;
 use kara_persist::rdb::encode::EncodeOptions;
@@ -210,7 +211,10 @@ fn restore(cx: &mut Cx) -> Outcome {
         .ok_or(CommandError::text("ERR DUMP payload version or checksum are wrong"))?;
     let limits = value_limits(cx.config, cx.shared);
     let decoding = DecodeOptions { limits, version: NEWEST, drop_fields_before_ms: None };
-    let (value, examined) = payload.load(&decoding).map_err(|_| CommandError::text("ERR Bad data format"))?;
+    let (value, examined) = payload.load(&decoding).map_err(|fault| {
+        cx.shared.host.log(Level::Warning, &format!("RESTORE of a corrupt payload: {fault}"));
+        CommandError::text("ERR Bad data format")
+    })?;
     cx.shared.persist.sanitizations.fetch_add(examined, Relaxed);
     let replaced = options.replace && cx.keys.delete(key);
     if expire_at_ms.is_some_and(|at_ms| at_ms < cx.now_ms) && cx.keys.policy.delete_expired {

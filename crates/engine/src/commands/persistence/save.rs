@@ -1,6 +1,7 @@
-//! SAVE and BGSAVE.
+//! SAVE, BGSAVE and BGREWRITEAOF.
 
 use crate::commands::prelude::*;
+use crate::persist::aof;
 use crate::persist::jobs::JobKind;
 use crate::persist::save;
 use crate::session::Origin;
@@ -113,6 +114,42 @@ fn cancel(cx: &mut Cx) -> Outcome {
         cx.reply.simple("Scheduled background saving cancelled");
     } else {
         return Err(CommandError::text("ERR Background saving is currently not in progress or scheduled"));
+    }
+    Ok(Effect::None)
+}
+
+pub(super) const BGREWRITEAOF: Spec = Spec {
+    name: "bgrewriteaof",
+    arity: Arity::Exactly(1),
+    flags: Flags::ADMIN.union(Flags::NO_ASYNC_LOADING).union(Flags::NOSCRIPT),
+    group: Group::Server,
+    since: "1.0.0",
+    summary: "Rewrites the append-only file in the background.",
+    complexity: "O(N) for N keys, in the background",
+    handler: Some(bgrewriteaof),
+    ..Spec::NEW
+};
+
+fn bgrewriteaof(cx: &mut Cx) -> Outcome {
+    match running(cx) {
+        Some(JobKind::AofRewrite) => {
+            return Err(CommandError::text("ERR Background append only file rewriting already in progress"));
+        }
+        other if other.is_some() || cx.origin == Origin::Exec => {
+            let aof = &cx.shared.persist.aof;
+            aof.rewrite_scheduled.store(true, Relaxed);
+            // Asked for by hand, it doesn't wait for earlier failures.
+            aof.rewrite_failures.store(0, Relaxed);
+            cx.reply.simple("Background append only file rewriting scheduled");
+        }
+        _ => {
+            if aof::start_rewrite(cx.shared, cx.config, cx.keys.space).is_err() {
+                return Err(CommandError::text(
+                    "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+                ));
+            }
+            cx.reply.simple("Background append only file rewriting started");
+        }
     }
     Ok(Effect::None)
 }

@@ -33,13 +33,26 @@ pub(super) fn persistence(facts: &Facts, page: &mut Page) {
     page.zeros(&["rdb_last_cow_size"]);
     page.field("rdb_last_load_keys_expired", persist.loading.keys_expired.load(Relaxed));
     page.field("rdb_last_load_keys_loaded", persist.loading.keys_loaded.load(Relaxed));
-    page.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
-    page.fields(&[("aof_last_rewrite_time_sec", -1), ("aof_current_rewrite_time_sec", -1)]);
-    page.field("aof_last_bgrewrite_status", "ok");
-    page.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
-    page.field("aof_last_write_status", "ok");
+    let aof = &persist.aof;
+    page.field("aof_enabled", u8::from(facts.cx.config.appendonly));
+    page.field("aof_rewrite_in_progress", u8::from(is(JobKind::AofRewrite)));
+    page.field("aof_rewrite_scheduled", u8::from(aof.rewrite_scheduled.load(Relaxed)));
+    page.field("aof_last_rewrite_time_sec", aof.last_rewrite_took_s.load(Relaxed));
+    page.field("aof_current_rewrite_time_sec", running_s(JobKind::AofRewrite));
+    page.field("aof_last_bgrewrite_status", word(aof.last_rewrite_ok.load(Relaxed)));
+    page.field("aof_rewrites", aof.rewrites.load(Relaxed));
+    page.field("aof_rewrites_consecutive_failures", aof.rewrite_failures.load(Relaxed));
+    page.field("aof_last_write_status", word(aof.last_write_ok.load(Relaxed)));
     page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
     page.zeros(&["slot_migration_fork_in_progress"]);
+    if let Some(log) = aof.log() {
+        page.field("aof_current_size", aof.current_size());
+        page.field("aof_base_size", aof.base_bytes.load(Relaxed));
+        page.field("aof_pending_rewrite", 0);
+        page.field("aof_buffer_length", log.buffered());
+        page.field("aof_pending_bio_fsync", u8::from(log.is_behind(true)));
+        page.field("aof_delayed_fsync", aof.delayed_syncs.load(Relaxed));
+    }
     if loading {
         progress(facts, page);
     }

@@ -1,0 +1,430 @@
+//! The append-only file in service: switching it on and off, committing before answers, rewriting, errors.
+
+use super::jobs::{self, JobKind, begin};
+use super::log;
+use super::save::{clock_ms, create};
+use crate::config::{AppendFsync, Config, os_text};
+use crate::log::Level;
+use crate::shared::Shared;
+use kara_keyspace::{JournalSink, Locked};
+use kara_persist::aof::log::{AofLog, open};
+use kara_persist::aof::manifest::{Manifest, make_dir};
+use kara_persist::rdb::file::path;
+use parking_lot::{Mutex, RwLock};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// A bit of `Persist::stopped`.
+pub const STOPPED_BY_AOF: u8 = 2;
+/// After so many rewrites that failed one after the other, the next ones wait.
+const FREE_FAILURES: u64 = 3;
+/// At most that long, minutes.
+const DELAY_MAX_MINUTES: i64 = 60;
+
+/// What is known about the log.
+#[derive(Default)]
+pub struct Aof {
+    /// Records are being appended: replies may have to wait for them.
+    active: AtomicBool,
+    log: RwLock<Option<Arc<AofLog>>>,
+    pub(super) files: Mutex<Files>,
+    pub rewrite_scheduled: AtomicBool,
+    pub rewrites: AtomicU64,
+    pub rewrite_failures: AtomicU64,
+    next_try_s: AtomicI64,
+    pub last_rewrite_ok: AtomicBool,
+    pub last_rewrite_took_s: AtomicI64,
+    pub last_write_ok: AtomicBool,
+    last_error: Mutex<String>,
+    /// Bytes of all files but the one that is appended to.
+    settled_bytes: AtomicU64,
+    pub base_bytes: AtomicU64,
+    syncing: AtomicBool,
+    pub delayed_syncs: AtomicU64,
+}
+
+/// The files of the log.
+#[derive(Default)]
+pub(super) struct Files {
+    pub manifest: Manifest,
+    /// The manifest on the disk lists the increment that is appended to: a base has been written since switching on.
+    pub listed: bool,
+}
+
+impl std::fmt::Debug for Aof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Aof").field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
+impl Aof {
+    pub(super) fn new() -> Self {
+        let aof = Aof::default();
+        aof.last_rewrite_ok.store(true, Relaxed);
+        aof.last_write_ok.store(true, Relaxed);
+        aof.last_rewrite_took_s.store(-1, Relaxed);
+        aof
+    }
+
+    /// The log, where it is on.
+    pub fn log(&self) -> Option<Arc<AofLog>> {
+        self.log.read().clone()
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.active.load(Relaxed)
+    }
+
+    /// Whether answers must wait for [`commit`].
+    #[inline]
+    pub fn holds_replies(&self, config: &Config) -> bool {
+        self.is_on()
+            && self
+                .log
+                .read()
+                .as_ref()
+                .is_some_and(|log| log.is_behind(config.appendfsync == AppendFsync::Always))
+    }
+
+    /// Bytes of all files.
+    pub fn current_size(&self) -> u64 {
+        self.settled_bytes.load(Relaxed) + self.log().map_or(0, |log| log.file_size())
+    }
+
+    /// Why writes are refused, for the error's text.
+    pub fn last_error(&self) -> String {
+        self.last_error.lock().clone()
+    }
+}
+
+fn dir(config: &Config) -> PathBuf {
+    path(&config.appenddirname)
+}
+
+fn filename(config: &Config) -> String {
+    String::from_utf8_lossy(&config.appendfilename).into_owned()
+}
+
+/// Writes what was journaled, as durably as `appendfsync` asks for. True if answers may go out.
+pub fn commit(shared: &Shared, config: &Config) -> bool {
+    let aof = &shared.persist.aof;
+    let Some(log) = aof.log() else { return true };
+    let durable = config.appendfsync == AppendFsync::Always;
+    let result = log.commit(durable);
+    note_write(shared, &result);
+    // Who asked for less than `always` is answered all the same, as by the reference; the next write is refused.
+    result.is_ok() || !durable
+}
+
+/// Remembers how writing went, and refuses writes until it works again.
+fn note_write(shared: &Shared, result: &io::Result<()>) {
+    let aof = &shared.persist.aof;
+    match result {
+        Ok(()) => {
+            if !aof.last_write_ok.swap(true, Relaxed) {
+                shared.persist.stopped.fetch_and(!STOPPED_BY_AOF, Relaxed);
+                log(shared, Level::Warning, "AOF write error looks solved. The server can write again.");
+            }
+        }
+        Err(error) => {
+            let text = os_text(error);
+            aof.last_error.lock().clone_from(&text);
+            shared.persist.stopped.fetch_or(STOPPED_BY_AOF, Relaxed);
+            if aof.last_write_ok.swap(false, Relaxed) {
+                log(shared, Level::Warning, format!("Error writing to the AOF file: {text}"));
+            }
+        }
+    }
+}
+
+/// The thread of `appendfsync everysec`; one for the process, started with the first log.
+fn start_syncing(shared: &Shared) -> io::Result<()> {
+    if shared.persist.aof.syncing.swap(true, Relaxed) {
+        return Ok(());
+    }
+    let Some(own) = shared.persist.shared() else { return Ok(()) };
+    let own = Arc::downgrade(&own);
+    std::thread::Builder::new().name("aof-sync".into()).spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let Some(shared) = own.upgrade() else { return };
+            let config = shared.config.load();
+            let rewriting = config.no_appendfsync_on_rewrite && shared.persist.job.lock().is_some();
+            if config.appendfsync != AppendFsync::EverySec || rewriting {
+                continue;
+            }
+            if let Some(log) = shared.persist.aof.log() {
+                let result = log.commit(false).and_then(|()| log.sync());
+                note_write(&shared, &result);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The next increment, created, and listed on the disk where a base is.
+struct Prepared {
+    file: std::fs::File,
+    seq: u64,
+}
+
+fn prepare(shared: &Shared, config: &Config) -> io::Result<Prepared> {
+    let dir = dir(config);
+    make_dir(&dir)?;
+    let mut files = shared.persist.aof.files.lock();
+    let mut manifest = files.manifest.clone();
+    let incr = manifest.next_incr(&filename(config));
+    let name = dir.join(&incr.name);
+    // A leftover of that name is in no manifest.
+    let _ = std::fs::remove_file(&name);
+    let file = open(&name)?;
+    if files.listed {
+        manifest.write(&dir, &filename(config))?;
+    }
+    files.manifest = manifest;
+    Ok(Prepared { file, seq: incr.seq })
+}
+
+/// BGREWRITEAOF. `space`: nothing or everything is held; everything is held afterwards. No job may be under way.
+pub(crate) fn start_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io::Result<()> {
+    let aof = &shared.persist.aof;
+    aof.rewrite_scheduled.store(false, Relaxed);
+    let result = begin_rewrite(shared, config, space);
+    if let Err(error) = &result {
+        log(
+            shared,
+            Level::Warning,
+            format!("Can't rewrite append only file in background: {}", os_text(error)),
+        );
+        rewrite_failed(shared);
+    }
+    result
+}
+
+fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io::Result<()> {
+    let aof = &shared.persist.aof;
+    let temp = create(shared, config, &format!("temp-rewriteaof-bg-{}.aof", std::process::id()))?;
+    let logging = config.appendonly && !shared.loading.load(Relaxed);
+    // All that may take time comes before the locks.
+    let prepared =
+        if logging { Some(prepare(shared, config)?) } else { make_dir(&dir(config)).map(|()| None)? };
+    space.relock_all();
+    let mut old = None;
+    let seq = prepared.as_ref().map(|prepared| prepared.seq);
+    if let Some(prepared) = prepared {
+        let mut slot = aof.log.write();
+        match &*slot {
+            Some(log) => {
+                let bytes = log.file_size();
+                old = Some(log.switch(prepared.file, 0, config.appendfsync == AppendFsync::Always)?);
+                aof.settled_bytes.fetch_add(bytes, Relaxed);
+            }
+            None => {
+                let log = Arc::new(AofLog::new(prepared.file, 0, config.aof_timestamp_enabled));
+                shared.keyspace.journal().attach(log.clone());
+                *slot = Some(log);
+                aof.settled_bytes.store(0, Relaxed);
+                aof.active.store(true, Relaxed);
+            }
+        }
+    }
+    let begun = begin(shared, config, space, JobKind::AofRewrite, clock_ms());
+    let config = shared.config.load();
+    jobs::spawn(shared, begun, move |shared, begun| {
+        let job = begun.job.clone();
+        let result = (|| {
+            if let Some(old) = old {
+                old.sync_data()?;
+            }
+            let mut file = begun.write(shared, temp)?;
+            file.flush()?;
+            file.sync()?;
+            job.commit(|| {
+                let mut files = shared.persist.aof.files.lock();
+                let dir = dir(&config);
+                let mut manifest = files.manifest.clone();
+                let base = manifest.next_base(&filename(&config), "rdb");
+                manifest.retire_before(seq.unwrap_or(u64::MAX));
+                let bytes = file.size();
+                file.rename_to(&dir.join(&base.name))?;
+                manifest.write(&dir, &filename(&config))?;
+                // From here on the new files are in force, whatever becomes of the old ones.
+                manifest.delete_history(&dir);
+                files.manifest = manifest;
+                files.listed = true;
+                let aof = &shared.persist.aof;
+                aof.settled_bytes.store(bytes, Relaxed);
+                aof.base_bytes.store(bytes + aof.log().map_or(0, |log| log.file_size()), Relaxed);
+                files.manifest.write(&dir, &filename(&config))
+            })
+        })();
+        let aof = &shared.persist.aof;
+        let took = i64::try_from(job.started.elapsed().as_secs()).unwrap_or(i64::MAX);
+        aof.last_rewrite_took_s.store(took, Relaxed);
+        match result {
+            Ok(()) => {
+                aof.rewrite_failures.store(0, Relaxed);
+                aof.last_rewrite_ok.store(true, Relaxed);
+                log(shared, Level::Notice, "Background AOF rewrite terminated with success");
+                log(shared, Level::Notice, "Background AOF rewrite finished successfully");
+            }
+            Err(_) if job.is_cancelled() => {
+                log(shared, Level::Warning, "Background AOF rewrite terminated by signal 10");
+            }
+            Err(error) => {
+                log(shared, Level::Warning, format!("Background AOF rewrite error: {}", os_text(&error)));
+                rewrite_failed(shared);
+            }
+        }
+    })?;
+    aof.rewrites.fetch_add(1, Relaxed);
+    let pid = std::process::id();
+    log(shared, Level::Notice, format!("Background append only file rewriting started by pid {pid}"));
+    Ok(())
+}
+
+fn rewrite_failed(shared: &Shared) {
+    let aof = &shared.persist.aof;
+    aof.last_rewrite_ok.store(false, Relaxed);
+    let failures = aof.rewrite_failures.fetch_add(1, Relaxed) + 1;
+    let minutes = match failures.checked_sub(FREE_FAILURES) {
+        None => 0,
+        Some(more) => (1i64 << more.min(10)).min(DELAY_MAX_MINUTES),
+    };
+    aof.next_try_s.store(clock_ms() / 1000 + minutes * 60, Relaxed);
+}
+
+/// CONFIG SET appendonly yes: the log begins with a rewrite, at once or when the job under way is over.
+pub(crate) fn switch_on(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io::Result<()> {
+    start_syncing(shared)?;
+    shared.persist.aof.files.lock().listed = false;
+    let busy = shared.persist.job.lock().clone();
+    match busy {
+        Some(job) => {
+            if job.kind == JobKind::AofRewrite {
+                job.cancel();
+            }
+            shared.persist.aof.rewrite_scheduled.store(true, Relaxed);
+            Ok(())
+        }
+        None => start_rewrite(shared, config, space),
+    }
+}
+
+/// CONFIG SET appendonly no. Every shard must be held.
+pub(crate) fn switch_off(shared: &Shared) {
+    let aof = &shared.persist.aof;
+    aof.rewrite_scheduled.store(false, Relaxed);
+    if let Some(job) = &*shared.persist.job.lock()
+        && job.kind == JobKind::AofRewrite
+    {
+        job.cancel();
+    }
+    let Some(log) = aof.log.write().take() else { return };
+    aof.active.store(false, Relaxed);
+    let result = log.commit(true);
+    note_write(shared, &result);
+    // Whatever went wrong, nobody waits for this log any more.
+    shared.persist.stopped.fetch_and(!STOPPED_BY_AOF, Relaxed);
+    aof.last_write_ok.store(true, Relaxed);
+    let sink: Arc<dyn JournalSink> = log;
+    shared.keyspace.journal().detach(&sink);
+}
+
+/// Appending goes on where loading ended: the last increment, or a first one beside an empty base.
+pub(super) fn open_at_start(shared: &Shared, config: &Config) -> io::Result<()> {
+    let aof = &shared.persist.aof;
+    let (dir, filename) = (dir(config), filename(config));
+    make_dir(&dir)?;
+    let mut space = shared.keyspace.lock_all();
+    let mut files = aof.files.lock();
+    if files.manifest.base.is_none() && files.manifest.incrs.is_empty() {
+        let base = files.manifest.next_base(&filename, "rdb");
+        log(shared, Level::Notice, format!("Creating AOF base file {} on server start", base.name));
+        let temp = create(shared, config, &format!("temp-rewriteaof-{}.aof", std::process::id()))?;
+        let mut temp = super::save::write_all(shared, config, &space, temp, true)?;
+        temp.flush()?;
+        temp.sync()?;
+        temp.rename_to(&dir.join(&base.name))?;
+    }
+    let incr = match files.manifest.incrs.last() {
+        Some(last) => last.clone(),
+        None => {
+            let incr = files.manifest.next_incr(&filename);
+            log(shared, Level::Notice, format!("Creating AOF incr file {} on server start", incr.name));
+            incr
+        }
+    };
+    let file = open(&dir.join(&incr.name))?;
+    let size = file.metadata()?.len();
+    files.manifest.delete_history(&dir);
+    files.manifest.write(&dir, &filename)?;
+    files.listed = true;
+    let bytes = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
+    let settled = files.manifest.in_order().filter(|f| f.name != incr.name).map(|f| bytes(&f.name)).sum();
+    drop(files);
+    aof.settled_bytes.store(settled, Relaxed);
+    aof.base_bytes.store(settled + size, Relaxed);
+    let log = Arc::new(AofLog::new(file, size, config.aof_timestamp_enabled));
+    shared.keyspace.journal().attach(log.clone());
+    *aof.log.write() = Some(log);
+    aof.active.store(true, Relaxed);
+    space.release();
+    start_syncing(shared)
+}
+
+/// Some times a second, on one worker: writes what no answer waits for, and begins rewrites. True if one began.
+pub(super) fn cron(shared: &Shared, config: &Config, now_ms: i64) -> bool {
+    let aof = &shared.persist.aof;
+    if let Some(log) = aof.log() {
+        log.set_timestamps(config.aof_timestamp_enabled);
+        if log.is_behind(config.appendfsync == AppendFsync::Always) || !aof.last_write_ok.load(Relaxed) {
+            commit(shared, config);
+        }
+    }
+    if shared.persist.job.lock().is_some() {
+        return false;
+    }
+    let limited = now_ms / 1000 < aof.next_try_s.load(Relaxed);
+    let begun = Instant::now();
+    let due = aof.rewrite_scheduled.load(Relaxed)
+        || is_grown(shared, config, limited)
+        || is_unlisted(shared, config);
+    if due && !limited {
+        // What fails is in the log and in INFO.
+        let _ = start_rewrite(shared, config, &mut shared.keyspace.unlocked());
+        log(shared, Level::Debug, format!("The rewrite began within {} us", begun.elapsed().as_micros()));
+    }
+    due && !limited
+}
+
+/// Switched on, but the base is still missing: the first rewrite failed.
+fn is_unlisted(shared: &Shared, config: &Config) -> bool {
+    config.appendonly && !shared.persist.aof.files.lock().listed
+}
+
+fn is_grown(shared: &Shared, config: &Config, limited: bool) -> bool {
+    let aof = &shared.persist.aof;
+    if limited || !aof.is_on() || config.auto_aof_rewrite_percentage == 0 {
+        return false;
+    }
+    let (size, base) = (aof.current_size(), aof.base_bytes.load(Relaxed).max(1));
+    let growth = (size.saturating_mul(100) / base).saturating_sub(100);
+    let grown = size > config.auto_aof_rewrite_min_size && growth >= config.auto_aof_rewrite_percentage;
+    if grown {
+        log(shared, Level::Notice, format!("Starting automatic rewriting of AOF on {growth}% growth"));
+    }
+    grown
+}
+
+/// The last words of a log before the process ends. False: they are not on the disk.
+pub(super) fn finish(shared: &Shared) -> bool {
+    let Some(log) = shared.persist.aof.log() else { return true };
+    super::log(shared, Level::Notice, "Calling fsync() on the AOF file.");
+    let result = log.commit(true).and_then(|()| log.sync());
+    note_write(shared, &result);
+    result.is_ok()
+}

@@ -1,0 +1,236 @@
+//! The increment that is being appended to: records in memory in the order of the journal, written and brought to the
+//! disk by whoever is about to answer a client.
+//!
+//! Whoever commits first writes for all that have come meanwhile, the others find their records written: one write and
+//! one fsync for many clients. Errors lose nothing: what wasn't written stays and is tried again, what an fsync
+//! failed on is written again in the same place.
+
+use kara_base::ids::{DbIndex, JournalOffset};
+use kara_keyspace::JournalSink;
+use parking_lot::Mutex;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+/// The log's end.
+pub struct AofLog {
+    pending: Mutex<Pending>,
+    out: Mutex<Out>,
+    /// Bytes since the start, not of one file.
+    appended: AtomicU64,
+    written: AtomicU64,
+    synced: AtomicU64,
+    timestamps: AtomicBool,
+}
+
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    db: Option<DbIndex>,
+    stamped_s: i64,
+}
+
+struct Out {
+    file: Arc<File>,
+    /// Bytes of the file.
+    size: u64,
+    /// Taken from `pending`; up to `at` in the file, but not yet known to be durable where that is asked for.
+    batch: Vec<u8>,
+    at: usize,
+}
+
+/// Opens a file to append to.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+impl AofLog {
+    /// Appends to `file`, which has `size` bytes.
+    pub fn new(file: File, size: u64, timestamps: bool) -> Self {
+        AofLog {
+            pending: Mutex::default(),
+            out: Mutex::new(Out { file: Arc::new(file), size, batch: Vec::new(), at: 0 }),
+            appended: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            timestamps: AtomicBool::new(timestamps),
+        }
+    }
+
+    /// `aof-timestamp-enabled`.
+    pub fn set_timestamps(&self, on: bool) {
+        self.timestamps.store(on, SeqCst);
+    }
+
+    /// Whether there are records that aren't written, or with `durable` not on the disk.
+    #[inline]
+    pub fn is_behind(&self, durable: bool) -> bool {
+        let done = if durable { &self.synced } else { &self.written };
+        done.load(SeqCst) < self.appended.load(SeqCst)
+    }
+
+    /// Bytes in memory.
+    pub fn buffered(&self) -> u64 {
+        self.appended.load(SeqCst).saturating_sub(self.written.load(SeqCst))
+    }
+
+    /// Bytes of the file that is appended to.
+    pub fn file_size(&self) -> u64 {
+        self.out.lock().size
+    }
+
+    /// Writes all records that were appended before the call; with `durable` brings them to the disk as well.
+    pub fn commit(&self, durable: bool) -> io::Result<()> {
+        let target = self.appended.load(SeqCst);
+        let done = if durable { &self.synced } else { &self.written };
+        if done.load(SeqCst) >= target {
+            return Ok(());
+        }
+        let mut out = self.out.lock();
+        if done.load(SeqCst) >= target {
+            return Ok(());
+        }
+        self.commit_locked(&mut out, durable)
+    }
+
+    fn commit_locked(&self, out: &mut Out, durable: bool) -> io::Result<()> {
+        let target = {
+            let mut pending = self.pending.lock();
+            if out.batch.is_empty() {
+                std::mem::swap(&mut out.batch, &mut pending.bytes);
+            } else {
+                out.batch.append(&mut pending.bytes);
+            }
+            self.appended.load(SeqCst)
+        };
+        out.write_batch()?;
+        self.written.store(target, SeqCst);
+        if durable {
+            if let Err(error) = out.file.sync_data() {
+                // The kernel may have dropped the pages and would call the next fsync a success.
+                out.take_back();
+                self.written.store(self.synced.load(SeqCst), SeqCst);
+                return Err(error);
+            }
+            self.synced.store(target, SeqCst);
+        }
+        out.forget_batch();
+        Ok(())
+    }
+
+    /// Brings what is written to the disk, without holding up those who write.
+    pub fn sync(&self) -> io::Result<()> {
+        let (file, target) = {
+            let out = self.out.lock();
+            (out.file.clone(), self.written.load(SeqCst))
+        };
+        if self.synced.load(SeqCst) < target {
+            file.sync_data()?;
+            self.synced.fetch_max(target, SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Goes on in another file; gives back the old one, which holds what was appended so far, with `durable` on the
+    /// disk; without, bringing it there is the caller's to do. Nobody may append meanwhile: all shards are held.
+    pub fn switch(&self, file: File, size: u64, durable: bool) -> io::Result<Arc<File>> {
+        let mut out = self.out.lock();
+        self.commit_locked(&mut out, durable)?;
+        let new = Out { file: Arc::new(file), size, batch: Vec::new(), at: 0 };
+        let old = std::mem::replace(&mut *out, new);
+        // Each file says itself which database its records are for.
+        self.pending.lock().db = None;
+        Ok(old.file)
+    }
+}
+
+impl Out {
+    fn write_batch(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.batch.get(self.at..).filter(|rest| !rest.is_empty()) {
+            match (&*self.file).write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.at += n;
+                    self.size += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_batch(&mut self) {
+        const KEPT: usize = 1 << 20;
+        self.batch.clear();
+        self.batch.shrink_to(KEPT);
+        self.at = 0;
+    }
+
+    /// Cuts the batch off the file, to be written again. If that fails too, it stays and is only synced again.
+    fn take_back(&mut self) {
+        let size = self.size - self.at as u64;
+        if self.file.set_len(size).is_ok() {
+            self.size = size;
+            self.at = 0;
+        }
+    }
+}
+
+fn put_command(out: &mut Vec<u8>, args: &[&[u8]]) {
+    let mut digits = itoa::Buffer::new();
+    let mut head = |out: &mut Vec<u8>, mark: u8, n: usize| {
+        out.push(mark);
+        out.extend_from_slice(digits.format(n).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    };
+    head(out, b'*', args.len());
+    for arg in args {
+        head(out, b'$', arg.len());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl AofLog {
+    fn put(&self, pending: &mut Pending, db: DbIndex, args: &[&[u8]]) {
+        let before = pending.bytes.len();
+        if self.timestamps.load(SeqCst) {
+            let since =
+                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let now_s = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+            if now_s > pending.stamped_s {
+                pending.stamped_s = now_s;
+                pending.bytes.extend_from_slice(format!("#TS:{now_s}\r\n").as_bytes());
+            }
+        }
+        if pending.db != Some(db) {
+            pending.db = Some(db);
+            put_command(&mut pending.bytes, &[b"SELECT", itoa::Buffer::new().format(db.0).as_bytes()]);
+        }
+        put_command(&mut pending.bytes, args);
+        self.appended.fetch_add((pending.bytes.len() - before) as u64, SeqCst);
+    }
+}
+
+impl JournalSink for AofLog {
+    fn append(&self, db: DbIndex, args: &[&[u8]]) -> JournalOffset {
+        self.put(&mut self.pending.lock(), db, args);
+        self.offset()
+    }
+
+    fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) -> JournalOffset {
+        let mut pending = self.pending.lock();
+        for (db, args) in group {
+            self.put(&mut pending, *db, args);
+        }
+        drop(pending);
+        self.offset()
+    }
+
+    fn offset(&self) -> JournalOffset {
+        JournalOffset(self.appended.load(SeqCst))
+    }
+}
