@@ -32,6 +32,12 @@ async function ioredis() {
   assert.equal(await r.publish("news", "hello"), 1);
   assert.equal(await heard, "hello");
   subscriber.disconnect();
+  const waiting = r.duplicate();
+  const job = waiting.blpop("queue", 10);
+  setTimeout(() => r.rpush("queue", "job"), 100);
+  assert.deepEqual(await job, ["queue", "job"]);
+  assert.equal(await waiting.blpop("queue", 0.05), null);
+  waiting.disconnect();
   await r.quit();
 }
 
@@ -59,6 +65,13 @@ async function nodeRedis(RESP) {
   const heard = new Promise((resolve) => subscriber.subscribe("news", resolve).then(() => r.publish("news", "hello")));
   assert.equal(await heard, "hello");
   await subscriber.close();
+  const waiting = r.duplicate();
+  await waiting.connect();
+  const job = waiting.blPop("queue", 10);
+  setTimeout(() => r.rPush("queue", "job"), 100);
+  assert.deepEqual({ ...(await job) }, { key: "queue", element: "job" });
+  assert.equal(await waiting.blPop("queue", 0.05), null);
+  await waiting.close();
   await r.close();
 }
 

@@ -69,6 +69,7 @@ def pipelines(r, module):
 def blocking_and_messages(r):
     threading.Timer(0.1, lambda: r.rpush("queue", "job")).start()
     expect(list(r.blpop("queue", timeout=10)), [b"queue", b"job"], "BLPOP")
+    expect(r.blpop("queue", timeout=0.05), None, "BLPOP's time")
     with r.pubsub() as subscriber:
         subscriber.subscribe("news")
         subscriber.psubscribe("ne*")

@@ -17,7 +17,10 @@ mod gaps;
 mod golden;
 #[cfg(test)]
 mod messages;
+mod linear;
 #[cfg(test)]
 mod pipelines;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod waiting;

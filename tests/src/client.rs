@@ -100,9 +100,11 @@ impl Client {
                 self.start += taken;
                 return Ok(reply);
             }
-            let count = match self.stream.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => count,
+            let count = match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // A machine that was asleep.
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
             };
             self.unread.drain(..self.start);
             self.start = 0;

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod differential;
 pub mod golden;
+pub mod linear;
 pub mod reply;
 pub mod server;
 

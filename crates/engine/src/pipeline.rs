@@ -732,7 +732,7 @@ impl Engine {
     /// Tells those who watch, still under the locks. `by` is the client whose command it was.
     pub(crate) fn deliver_events(&mut self, space: &Locked<'_>, by: Option<ClientId>) {
         if !self.events.is_empty() {
-            told::tell(&mut self.events, &self.shared, space, by, &mut self.outbox);
+            told::tell(&mut self.events, &self.shared, space, by, self.now_ms, &mut self.outbox);
             for event in self.events.take_for_waiters() {
                 self.note_ready(event.db, event.key, &event.what);
             }

@@ -2,6 +2,7 @@
 //! tracking client read is remembered. For commands of clients and for those inside a transaction or script alike,
 //! each right behind its handler: what one command reads, the next one may change.
 
+use crate::blocking::kind_now;
 use crate::clients::ClientId;
 use crate::cx::Cx;
 use crate::events::{Events, What};
@@ -21,6 +22,7 @@ pub(crate) fn tell(
     shared: &Shared,
     space: &Locked<'_>,
     by: Option<ClientId>,
+    now_ms: i64,
     outbox: &mut Outbox,
 ) {
     let classes = events.classes;
@@ -38,7 +40,8 @@ pub(crate) fn tell(
                 shared.tracking.flushed(&shared.clients, outbox);
             }
             What::Swapped(other) => {
-                shared.watches.swapped(event.db, *other, |db, key| space.find(db, &space.key(key)).is_some())
+                let exists = |db, key: &[u8]| kind_now(space, db, &space.key(key), now_ms).is_some();
+                shared.watches.swapped(event.db, *other, exists);
             }
             What::Ready => {}
         }
@@ -78,7 +81,7 @@ pub(crate) fn end_caching(session: &mut Session, command: Command) {
 /// All of it for a command that ran inside another one.
 pub(crate) fn nested(cx: &mut Cx, command: Command, args: &[&[u8]], origin: crate::session::Origin) {
     if !cx.keys.events.is_empty() {
-        tell(cx.keys.events, cx.shared, cx.keys.space, Some(cx.session.id()), cx.outbox);
+        tell(cx.keys.events, cx.shared, cx.keys.space, Some(cx.session.id()), cx.now_ms, cx.outbox);
     }
     if cx.session.tracking.is_some() {
         remember_reads(cx.shared, cx.session, command, args, &mut Vec::new());

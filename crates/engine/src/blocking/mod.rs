@@ -9,7 +9,7 @@ mod serve;
 mod sync;
 
 pub use lists::{Claim, Interest, Place};
-pub(crate) use serve::ReadyKeys;
+pub(crate) use serve::{ReadyKeys, kind_now};
 
 use crate::clients::ClientInfo;
 use crate::effect::OwnedCommand;
@@ -25,6 +25,17 @@ use std::sync::Arc;
 pub type WaitingLists = lists::WaitingLists<Wait>;
 /// A client in the waiting lists.
 pub type Waiter = lists::Waiter<Wait>;
+
+impl WaitingLists {
+    /// Ends a client's wait, if it waits, without an answer: it is going.
+    pub fn abandon(&self, client: &ClientInfo) {
+        let Some(waiter) = client.waiter.lock().clone() else { return };
+        if let Some(claim) = waiter.claim() {
+            claim.end();
+            self.leave(&waiter);
+        }
+    }
+}
 
 /// What a handler asks for that has nothing to answer yet.
 #[derive(Debug)]

@@ -199,11 +199,10 @@ impl Engine {
 
     /// The client is gone: nobody shall serve it any more.
     pub(crate) fn abandon_wait(&self, session: &mut Session) {
-        let Some(waiter) = session.waiting.clone() else { return };
-        if let Some(claim) = waiter.claim() {
-            claim.end();
-            self.shared.waiting.leave(&waiter);
+        if session.waiting.is_none() {
+            return;
         }
+        self.shared.waiting.abandon(&session.info);
         forget_wait(session);
     }
 
@@ -258,7 +257,7 @@ impl Cx<'_, '_> {
 }
 
 /// The type of a key's value; `None` where it isn't there or its time is over.
-fn kind_now(space: &Locked<'_>, db: DbIndex, key: &HashedKey<'_>, now_ms: i64) -> Option<Kind> {
+pub(crate) fn kind_now(space: &Locked<'_>, db: DbIndex, key: &HashedKey<'_>, now_ms: i64) -> Option<Kind> {
     let entry = space.find(db, key)?;
     let expired = entry.expire_at_ms().is_some_and(|at| at < now_ms);
     (!expired).then(|| entry.kind())

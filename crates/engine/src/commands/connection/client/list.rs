@@ -346,6 +346,8 @@ fn kill(cx: &mut Cx) -> Outcome {
             cx.session.close_after_reply = true;
         } else {
             client.kill.store(true, Relaxed);
+            // Before the next key is ready: who is killed is served no more.
+            cx.shared.waiting.abandon(&client);
             cx.shared.host.post(client.worker, Message::Kill { client: client.id });
         }
     }
