@@ -15,9 +15,9 @@ mod files;
 mod gaps;
 #[cfg(test)]
 mod golden;
+mod linear;
 #[cfg(test)]
 mod messages;
-mod linear;
 #[cfg(test)]
 mod pipelines;
 #[cfg(test)]
