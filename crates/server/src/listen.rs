@@ -221,7 +221,9 @@ fn admit(
         let _ = transport.write(text.as_bytes());
         return;
     }
-    *next_worker = (*next_worker + 1) % host.workers();
+    // CONFIG SET io-threads: fewer workers get the new connections; more than were started need a new start.
+    let workers = usize::try_from(config.io_threads).unwrap_or(usize::MAX).clamp(1, host.workers());
+    *next_worker = (*next_worker + 1) % workers;
     host.send(*next_worker, Mail::Connection(transport, addr, laddr));
 }
 
