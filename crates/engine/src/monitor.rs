@@ -51,9 +51,21 @@ impl Monitors {
         origin: Origin,
         outbox: &mut Outbox,
     ) {
-        if command.is(Flags::ADMIN) || command.is(Flags::SKIP_MONITOR) {
-            return;
+        if !command.is(Flags::ADMIN) && !command.is(Flags::SKIP_MONITOR) {
+            self.show_now(command, args, session, origin, outbox);
         }
+    }
+
+    /// Shows a command, whatever its flags say.
+    #[cold]
+    pub(crate) fn show_now(
+        &self,
+        command: Command,
+        args: &[&[u8]],
+        session: &Session,
+        origin: Origin,
+        outbox: &mut Outbox,
+    ) {
         let bytes: Arc<[u8]> = line(command, args, session, origin).into();
         self.audience.read().send(outbox, |to| Push::Line { bytes: bytes.clone(), to });
     }

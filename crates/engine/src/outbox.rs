@@ -106,6 +106,8 @@ impl Push {
 #[derive(Debug, Default)]
 pub struct Outbox {
     mail: Vec<(usize, Message)>,
+    /// What the command's own client is told of keys that it had read: behind everything else.
+    last: Vec<(usize, Message)>,
     /// Changed keys for clients that track by prefix; they hear of them once per batch of requests.
     pub(crate) broadcasts: Broadcasts,
 }
@@ -116,14 +118,20 @@ impl Outbox {
         self.mail.push((worker, Message::Push(push)));
     }
 
+    /// Adds a message that stands behind all others of the command.
+    pub fn push_last(&mut self, worker: usize, push: Push) {
+        self.last.push((worker, Message::Push(push)));
+    }
+
     /// Whether nothing waits to be posted.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.mail.is_empty()
+        self.mail.is_empty() && self.last.is_empty()
     }
 
     /// Takes what waits, with the workers that it is for.
     pub fn drain(&mut self) -> std::vec::Drain<'_, (usize, Message)> {
+        self.mail.append(&mut self.last);
         self.mail.drain(..)
     }
 }

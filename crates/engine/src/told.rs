@@ -14,6 +14,7 @@ use crate::session::Session;
 use crate::shared::Shared;
 use crate::spec::{Flags, Group};
 use kara_keyspace::Locked;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Tells those who watch, under the locks. `by` is the client whose command it was. What concerns waiting clients stays
 /// with the events: they are served when the whole transaction has run.
@@ -37,7 +38,7 @@ pub(crate) fn tell(
             }
             What::Flushed { all } => {
                 shared.watches.flushed(Some(event.db).filter(|_| !*all));
-                shared.tracking.flushed(&shared.clients, outbox);
+                shared.tracking.flushed(&shared.clients, by, outbox);
             }
             What::Swapped(other) => {
                 let exists = |db, key: &[u8]| kind_now(space, db, &space.key(key), now_ms).is_some();
@@ -78,8 +79,17 @@ pub(crate) fn end_caching(session: &mut Session, command: Command) {
     }
 }
 
+/// MONITOR shows a script before what it runs, other commands behind that.
+pub(crate) fn show_script(cx: &mut Cx) {
+    if cx.shared.monitors.any() {
+        cx.shared.monitors.show_now(cx.command, cx.args, cx.session, cx.origin, cx.outbox);
+    }
+}
+
 /// All of it for a command that ran inside another one.
 pub(crate) fn nested(cx: &mut Cx, command: Command, args: &[&[u8]], origin: crate::session::Origin) {
+    let ran = &cx.session.info.commands;
+    ran.store(ran.load(Relaxed) + 1, Relaxed);
     if !cx.keys.events.is_empty() {
         tell(cx.keys.events, cx.shared, cx.keys.space, Some(cx.session.id()), cx.now_ms, cx.outbox);
     }

@@ -122,13 +122,13 @@ impl Tracking {
             let Some(tracker) = clients.get(&id) else { continue };
             let own = tracker.noloop && by == Some(id);
             if !own && !tracker.bcast {
-                tell(all, tracker, &keys, outbox);
+                tell(all, tracker, &keys, by, outbox);
             }
         }
     }
 
     /// Databases were emptied: nobody's keys hold any more.
-    pub(crate) fn flushed(&self, all: &Clients, outbox: &mut Outbox) {
+    pub(crate) fn flushed(&self, all: &Clients, by: Option<ClientId>, outbox: &mut Outbox) {
         if self.is_idle() {
             return;
         }
@@ -136,7 +136,7 @@ impl Tracking {
         for tracker in self.clients.read().values() {
             let resp3 = tracker.info.protocol.load(Relaxed) == 3;
             let null: Arc<[u8]> = if resp3 { (*b"_\r\n").into() } else { (*b"$-1\r\n").into() };
-            tell(all, tracker, &null, outbox);
+            tell(all, tracker, &null, by, outbox);
         }
     }
 
@@ -148,12 +148,12 @@ impl Tracking {
             for tracker in self.prefixes.trackers(&prefix) {
                 let id = tracker.info.id;
                 if !tracker.noloop || keys.values().all(|by| *by != Some(id)) {
-                    tell(all, &tracker, &everybody, outbox);
+                    tell(all, &tracker, &everybody, None, outbox);
                     continue;
                 }
                 let others = || keys.iter().filter(|(_, by)| **by != Some(id)).map(|(key, _)| &key[..]);
                 if others().next().is_some() {
-                    tell(all, &tracker, &encode_keys(others()), outbox);
+                    tell(all, &tracker, &encode_keys(others()), None, outbox);
                 }
             }
         }
@@ -179,22 +179,24 @@ impl Tracking {
     }
 }
 
-/// Posts an invalidation to the client, or to whom it redirects them.
-fn tell(all: &Clients, tracker: &Tracker, keys: &Arc<[u8]>, outbox: &mut Outbox) {
+/// Posts an invalidation to the client, or to whom it redirects them; behind all other messages where the client's own
+/// command is the cause.
+fn tell(all: &Clients, tracker: &Tracker, keys: &Arc<[u8]>, by: Option<ClientId>, outbox: &mut Outbox) {
     let own = &tracker.info;
-    let Some(redirect) = tracker.redirect else {
-        let push = Push::Invalidate { to: Member::of(own), redirected: false, keys: keys.clone() };
-        return outbox.push(own.worker, push);
-    };
-    match all.get(redirect) {
-        Some(other) => outbox.push(
-            other.worker,
-            Push::Invalidate { to: Member::of(&other), redirected: true, keys: keys.clone() },
-        ),
-        None => {
-            own.set_flag(ClientFlags::TRACKING_BROKEN_REDIRECT, true);
-            outbox.push(own.worker, Push::RedirectBroken { to: Member::of(own), redirect });
+    let (worker, push) = match tracker.redirect.map(|redirect| (redirect, all.get(redirect))) {
+        None => (own.worker, Push::Invalidate { to: Member::of(own), redirected: false, keys: keys.clone() }),
+        Some((_, Some(other))) => {
+            (other.worker, Push::Invalidate { to: Member::of(&other), redirected: true, keys: keys.clone() })
         }
+        Some((redirect, None)) => {
+            own.set_flag(ClientFlags::TRACKING_BROKEN_REDIRECT, true);
+            (own.worker, Push::RedirectBroken { to: Member::of(own), redirect })
+        }
+    };
+    if by == Some(own.id) {
+        outbox.push_last(worker, push);
+    } else {
+        outbox.push(worker, push);
     }
 }
 

@@ -378,13 +378,16 @@ fn hgetex(cx: &mut Cx) -> Outcome {
     let now = field_now_ms(cx);
     let (options, fields) = after_options(cx.args, 2, 1, |options| Options::parse(options, false))?;
     let there = cx.keys.check_kind(key, Kind::Hash)?;
+    if !there {
+        // A missing key counts as a miss, whatever comes of the expiry.
+        cx.keys.read(key);
+    }
     let at = match options.expiry {
         Expiry::At(time) => Some(time.to_ms(cx)?),
         _ => None,
     };
     let past = at.is_some_and(|at| expires_at_once(cx, at));
-    // Read in any case: a missing key counts as a miss.
-    let hash = cx.keys.read_as::<Hash>(key)?;
+    let hash = if there { cx.keys.read_as::<Hash>(key)? } else { None };
     let mut seen = HashSet::new();
     cx.reply.array(fields.len());
     for field in fields {

@@ -251,6 +251,7 @@ fn split<'a>(cx: &Cx<'a, '_>, numkeys: i64) -> Result<(&'a [&'a [u8]], &'a [&'a 
 }
 
 fn run_script(cx: &mut Cx, by_sha: bool, read_only: bool) -> Outcome {
+    crate::told::show_script(cx);
     let numkeys = cx.int(2)?;
     let (keys, args) = split(cx, numkeys)?;
     let (machines, shared) = (cx.machines, cx.shared);
@@ -285,6 +286,7 @@ fn fcall_ro(cx: &mut Cx) -> Outcome {
 }
 
 fn call_function(cx: &mut Cx, read_only: bool) -> Outcome {
+    crate::told::show_script(cx);
     let (machines, shared) = (cx.machines, cx.shared);
     let set = shared.scripts.libraries.now();
     let (library, function) = set.function(cx.arg(1)).ok_or(CommandError::text("ERR Function not found"))?;
