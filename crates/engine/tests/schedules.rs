@@ -20,6 +20,8 @@ mod sync {
 use kara_base::ids::DbIndex;
 use kara_keyspace::Kind;
 use lists::{Interest, Place, WaitingLists};
+use shuttle::scheduler::RandomScheduler;
+use shuttle::{Config, Runner};
 use std::collections::VecDeque;
 use sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -227,20 +229,28 @@ fn play(fault: Fault) {
     world.check(4, 3);
 }
 
+/// The same 5,000 schedules in every run: a fault shows in several ways, and the test names the one that comes first.
+fn check(fault: Fault) {
+    let scheduler = RandomScheduler::new_from_seed(SEED, 5_000);
+    Runner::new(scheduler, Config::default()).run(move || play(fault));
+}
+
+const SEED: u64 = 1;
+
 #[test]
 fn no_schedule_loses_a_wake_up_or_deadlocks() {
-    shuttle::check_random(|| play(Fault::None), 5_000);
+    check(Fault::None);
     shuttle::check_pct(|| play(Fault::None), 2_000, 3);
 }
 
 #[test]
 #[should_panic(expected = "a wake-up was lost")]
 fn entering_after_the_locks_are_gone_is_found() {
-    shuttle::check_random(|| play(Fault::EntersLate), 5_000);
+    check(Fault::EntersLate);
 }
 
 #[test]
 #[should_panic(expected = "a locked shard")]
 fn serving_without_the_second_shard_is_found() {
-    shuttle::check_random(|| play(Fault::Narrow), 5_000);
+    check(Fault::Narrow);
 }
