@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod append_only;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod crowds;
@@ -15,6 +17,7 @@ mod files;
 mod gaps;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
 mod linear;
 #[cfg(test)]
 mod messages;
@@ -22,5 +25,7 @@ mod messages;
 mod pipelines;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod snapshots;
 #[cfg(test)]
 mod waiting;

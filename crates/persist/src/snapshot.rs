@@ -4,8 +4,9 @@
 //! somebody is about to change them. Full buffers go to a [`Collector`] of all shards; the walking thread takes them
 //! from there and writes. Hand-overs that pile up faster than they are written make the hander-over wait.
 
+use crate::aof::commands::put_entry;
 use crate::rdb::encode::{EncodeOptions, Encoder};
-use crate::rdb::file::{AccessNote, Annotate, record};
+use crate::rdb::file::{Annotate, record};
 use kara_base::ids::DbIndex;
 use kara_keyspace::{Entry, SnapshotSink};
 use parking_lot::{Condvar, Mutex};
@@ -92,19 +93,34 @@ impl Collector {
     }
 }
 
+/// What an entry becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Rdb,
+    Commands,
+}
+
 /// A shard's side.
 pub struct ShardSink {
     collector: Arc<Collector>,
     encoder: Encoder,
     annotate: Annotate,
+    form: Form,
     db: u32,
     /// The walk itself is what makes room: it must not wait.
     walking: Arc<AtomicBool>,
 }
 
 impl ShardSink {
-    pub fn new(collector: Arc<Collector>, options: EncodeOptions, annotate: Annotate) -> Self {
-        ShardSink { collector, encoder: Encoder::new(options), annotate, db: 0, walking: Arc::default() }
+    pub fn new(collector: Arc<Collector>, options: EncodeOptions, annotate: Annotate, form: Form) -> Self {
+        ShardSink {
+            collector,
+            encoder: Encoder::new(options),
+            annotate,
+            form,
+            db: 0,
+            walking: Arc::default(),
+        }
     }
 
     /// Set while the writing thread walks this shard.
@@ -137,9 +153,14 @@ impl SnapshotSink for ShardSink {
             self.db = db.0;
         }
         let before = self.encoder.out.len();
-        let note = (self.annotate)(entry.lru());
-        if record(&mut self.encoder, entry, note).is_err() {
-            self.collector.untold.store(true, Relaxed);
+        match self.form {
+            Form::Rdb => {
+                let note = (self.annotate)(entry.lru());
+                if record(&mut self.encoder, entry, note).is_err() {
+                    self.collector.untold.store(true, Relaxed);
+                }
+            }
+            Form::Commands => put_entry(&mut self.encoder.out, entry),
         }
         self.collector.keys.fetch_add(1, Relaxed);
         let bytes = self.encoder.out.len() - before;
@@ -148,9 +169,4 @@ impl SnapshotSink for ShardSink {
         }
         1 + bytes / COST_BYTES
     }
-}
-
-/// No note about accesses.
-pub fn no_notes() -> Annotate {
-    Arc::new(|_| AccessNote::None)
 }

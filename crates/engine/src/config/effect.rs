@@ -9,6 +9,7 @@ const IN_EFFECT: &[&str] = &[
     "always-show-logo",
     "aof-load-truncated",
     "aof-timestamp-enabled",
+    "aof-use-rdb-preamble",
     "appenddirname",
     "appendfilename",
     "appendfsync",

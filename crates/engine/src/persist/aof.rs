@@ -10,6 +10,7 @@ use kara_keyspace::{JournalSink, Locked};
 use kara_persist::aof::log::{AofLog, open};
 use kara_persist::aof::manifest::{Manifest, make_dir};
 use kara_persist::rdb::file::path;
+use kara_persist::snapshot::Form;
 use parking_lot::{Mutex, RwLock};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub struct Aof {
     settled_bytes: AtomicU64,
     pub base_bytes: AtomicU64,
     syncing: AtomicBool,
+    /// DEBUG AOF-FLUSH-SLEEP: microseconds before each write.
+    pub write_delay_us: AtomicU64,
     pub delayed_syncs: AtomicU64,
 }
 
@@ -113,6 +116,10 @@ pub fn commit(shared: &Shared, config: &Config) -> bool {
     let aof = &shared.persist.aof;
     let Some(log) = aof.log() else { return true };
     let durable = config.appendfsync == AppendFsync::Always;
+    let delay_us = aof.write_delay_us.load(Relaxed);
+    if delay_us > 0 {
+        std::thread::sleep(Duration::from_micros(delay_us));
+    }
     let result = log.commit(durable);
     note_write(shared, &result);
     // Who asked for less than `always` is answered all the same, as by the reference; the next write is refused.
@@ -232,6 +239,7 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
         }
     }
     let begun = begin(shared, config, space, JobKind::AofRewrite, clock_ms());
+    let extension = if begun.form == Form::Commands { "aof" } else { "rdb" };
     let config = shared.config.load();
     jobs::spawn(shared, begun, move |shared, begun| {
         let job = begun.job.clone();
@@ -246,7 +254,7 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
                 let mut files = shared.persist.aof.files.lock();
                 let dir = dir(&config);
                 let mut manifest = files.manifest.clone();
-                let base = manifest.next_base(&filename(&config), "rdb");
+                let base = manifest.next_base(&filename(&config), extension);
                 manifest.retire_before(seq.unwrap_or(u64::MAX));
                 let bytes = file.size();
                 file.rename_to(&dir.join(&base.name))?;
@@ -321,6 +329,7 @@ pub(crate) fn switch_off(shared: &Shared) {
     if let Some(job) = &*shared.persist.job.lock()
         && job.kind == JobKind::AofRewrite
     {
+        super::log(shared, Level::Notice, "Killing AOF child");
         job.cancel();
     }
     let Some(log) = aof.log.write().take() else { return };
@@ -342,10 +351,15 @@ pub(super) fn open_at_start(shared: &Shared, config: &Config) -> io::Result<()> 
     let mut space = shared.keyspace.lock_all();
     let mut files = aof.files.lock();
     if files.manifest.base.is_none() && files.manifest.incrs.is_empty() {
-        let base = files.manifest.next_base(&filename, "rdb");
+        let extension = if config.aof_use_rdb_preamble { "rdb" } else { "aof" };
+        let base = files.manifest.next_base(&filename, extension);
         log(shared, Level::Notice, format!("Creating AOF base file {} on server start", base.name));
         let temp = create(shared, config, &format!("temp-rewriteaof-{}.aof", std::process::id()))?;
-        let mut temp = super::save::write_all(shared, config, &space, temp, true)?;
+        // Nothing is loaded: as commands, nothing at all.
+        let mut temp = match config.aof_use_rdb_preamble {
+            true => super::save::write_all(shared, config, &space, temp, true)?,
+            false => temp,
+        };
         temp.flush()?;
         temp.sync()?;
         temp.rename_to(&dir.join(&base.name))?;

@@ -6,10 +6,11 @@ use crate::log::Level;
 use crate::shared::Shared;
 use kara_base::ids::DbIndex;
 use kara_keyspace::Locked;
+use kara_persist::aof::CommandWriter;
 use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{DbSize, Preface, RdbWriter};
-use kara_persist::snapshot::{Collector, ShardSink};
+use kara_persist::snapshot::{Collector, Form, ShardSink};
 use parking_lot::Mutex;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -68,6 +69,7 @@ pub(super) struct Begun {
     walking: Vec<Arc<AtomicBool>>,
     pub preface: Preface,
     options: EncodeOptions,
+    pub form: Form,
     checksum: bool,
     /// `rdb-key-save-delay`: sleep per key.
     delay: Duration,
@@ -85,9 +87,11 @@ pub(super) fn begin(
     let options = EncodeOptions { version: Version::Valkey80, compress: config.rdbcompression };
     let notes = annotate(config, now_ms);
     let preface = preface(shared, space, now_ms, kind == JobKind::AofRewrite);
+    let commands = kind == JobKind::AofRewrite && !config.aof_use_rdb_preamble;
+    let form = if commands { Form::Commands } else { Form::Rdb };
     let mut walking = Vec::new();
     for (_, shard) in space.shards_mut() {
-        let sink = ShardSink::new(collector.clone(), options, notes.clone());
+        let sink = ShardSink::new(collector.clone(), options, notes.clone(), form);
         walking.push(sink.walking());
         drop(shard.begin_snapshot(Box::new(sink)));
     }
@@ -102,7 +106,7 @@ pub(super) fn begin(
         collector,
     };
     let delay = delay(config.rdb_key_save_delay);
-    Begun { job: Arc::new(job), walking, preface, options, checksum: config.rdbchecksum, delay }
+    Begun { job: Arc::new(job), walking, preface, options, form, checksum: config.rdbchecksum, delay }
 }
 
 /// Microseconds; a negative setting means a fraction of one.
@@ -145,7 +149,10 @@ impl Begun {
     fn walk_all<W: Write>(mut self, shared: &Shared, out: W) -> io::Result<W> {
         let encoder = Encoder::new(self.options);
         let preface = std::mem::take(&mut self.preface);
-        let mut writer = RdbWriter::begin(out, encoder, self.checksum, preface)?;
+        let mut writer = match self.form {
+            Form::Rdb => Writing::Rdb(Box::new(RdbWriter::begin(out, encoder, self.checksum, preface)?)),
+            Form::Commands => Writing::Commands(CommandWriter::new(out)),
+        };
         let collector = &self.job.collector;
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
             loop {
@@ -207,8 +214,30 @@ fn end(shared: &Shared, locked: &mut Locked<'_>) -> Vec<Box<dyn kara_keyspace::S
     sinks
 }
 
+/// The file under way.
+enum Writing<W> {
+    Rdb(Box<RdbWriter<W>>),
+    Commands(CommandWriter<W>),
+}
+
+impl<W: Write> Writing<W> {
+    fn records(&mut self, db: u32, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Writing::Rdb(writer) => writer.records(db, bytes),
+            Writing::Commands(writer) => writer.records(db, bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Writing::Rdb(writer) => writer.finish(),
+            Writing::Commands(writer) => Ok(writer.finish()),
+        }
+    }
+}
+
 /// Writes what has come; false if nothing had.
-fn drain<W: Write>(collector: &Collector, writer: &mut RdbWriter<W>) -> io::Result<bool> {
+fn drain<W: Write>(collector: &Collector, writer: &mut Writing<W>) -> io::Result<bool> {
     let chunks = collector.take();
     for chunk in &chunks {
         writer.records(chunk.db, &chunk.bytes)?;

@@ -179,7 +179,8 @@ impl Out {
     }
 }
 
-fn put_command(out: &mut Vec<u8>, args: &[&[u8]]) {
+/// Appends a command as clients send it.
+pub(super) fn put_command(out: &mut Vec<u8>, args: &[&[u8]]) {
     let mut digits = itoa::Buffer::new();
     let mut head = |out: &mut Vec<u8>, mark: u8, n: usize| {
         out.push(mark);

@@ -36,6 +36,7 @@ pub(super) const DEBUG: Spec = Spec {
 type Subcommand = (&'static str, usize, usize, fn(&mut Cx) -> Outcome);
 
 const SUBCOMMANDS: &[Subcommand] = &[
+    ("AOF-FLUSH-SLEEP", 3, 3, aof_flush_sleep),
     ("ASSERT", 2, 2, assertion),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, config_rewrite_force_all),
     ("DICT-RESIZING", 3, 3, flag),
@@ -211,6 +212,12 @@ fn sleep(cx: &mut Cx) -> Outcome {
 fn set_active_expire(cx: &mut Cx) -> Outcome {
     let on = cx.int(2)? != 0;
     cx.shared.active_expire.store(on, Relaxed);
+    done(cx)
+}
+
+fn aof_flush_sleep(cx: &mut Cx) -> Outcome {
+    let us = u64::try_from(cx.int(2)?).unwrap_or(0);
+    cx.shared.persist.aof.write_delay_us.store(us, Relaxed);
     done(cx)
 }
 
@@ -419,6 +426,8 @@ fn protocol(cx: &mut Cx) -> Outcome {
 
 fn help(cx: &mut Cx) -> Outcome {
     cx.reply_help(&[
+        "AOF-FLUSH-SLEEP <microseconds>",
+        "    Wait before each write to the append-only file.",
         "ASSERT",
         "    Crash by a broken assertion.",
         "CONFIG-REWRITE-FORCE-ALL",
