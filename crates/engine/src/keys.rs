@@ -260,6 +260,9 @@ impl<'a, 'k> Keys<'a, 'k> {
         let done = self.space.set_string_value(self.db, &hashed, value, expiry);
         let expired = done.expiry_before_ms.is_some_and(|at_ms| at_ms < self.now_ms);
         done.entry.set_lru(record);
+        if done.expiry_before_ms.is_some() && !expired {
+            done.entry.note_expiry_replaced();
+        }
         let created = done.created;
         if let Some(old) =
             done.replaced.filter(|old| self.policy.lazy_overwrite && old.is_expensive_to_free())

@@ -367,6 +367,15 @@ impl Entry {
         }
     }
 
+    /// This string has taken the place of a value that had an expiry: the reference keeps the expiry's eight bytes beside
+    /// it, be they used or not, and shows "embstr" for so much less.
+    pub fn note_expiry_replaced(&mut self) {
+        let Some(StrRef::Bytes(bytes)) = self.string() else { return };
+        if StringEncoding::of_plain(self.key_len(), bytes.len() + 8) == StringEncoding::Raw {
+            self.mark_raw();
+        }
+    }
+
     /// Whether the table counts it as a hash with expiring fields.
     #[inline]
     pub(crate) fn is_volatile(&self) -> bool {
