@@ -641,6 +641,11 @@ impl Engine {
         policy.touch = !session.no_touch || command.role == Role::Touch;
         // Time stands still for the data, too, while clients are held back.
         policy.delete_expired &= !self.is_pausing();
+        if self.config.import_mode {
+            // What is imported may have passed on its way: whoever imports sees it, and nothing removes it.
+            policy.delete_expired = false;
+            policy.see_expired |= session.import_source;
+        }
         reply.set_protocol(session.protocol);
         let mut cx = Cx {
             command,

@@ -97,7 +97,7 @@ const IMPORT_SOURCE: Spec = Spec {
 };
 
 fn import_source(cx: &mut Cx) -> Outcome {
-    if !cx.config.import_mode {
+    if !cx.config.import_mode && !cx.is_word(2, "OFF") {
         return Err(CommandError::text("ERR Server is not in import mode"));
     }
     let on = switch(cx)?;
