@@ -474,16 +474,22 @@ impl Engine {
             _ if session.info.kind() == ClientKind::Replica || session.monitor => false,
             PauseMode::All => true,
             PauseMode::Writes if command.role == Role::Exec => self.queued_writes(session),
-            PauseMode::Writes => match stated_flags(&self.shared, command.full_name, args) {
-                Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
-                None => may_replicate(command),
-            },
+            PauseMode::Writes => self.may_replicate(command, args),
+        }
+    }
+
+    /// Whether replicas may hear of the command; a script says so itself.
+    fn may_replicate(&self, command: Command, args: &[&[u8]]) -> bool {
+        match stated_flags(&self.shared, command.full_name, args) {
+            Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
+            None => command.spec.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE),
         }
     }
 
     /// Whether EXEC would write.
     fn queued_writes(&self, session: &Session) -> bool {
-        session.multi.iter().flat_map(|multi| multi.queue.commands()).any(may_replicate)
+        let mut queued = session.multi.iter().flat_map(|multi| multi.queue.iter());
+        queued.any(|queued| self.may_replicate(queued.command, &queued.args))
     }
 
     /// Stages: lock, execute, journal.
@@ -547,10 +553,9 @@ impl Engine {
         {
             let key = hash.map_or_else(|| space.key(key), |hash| HashedKey { bytes: key, hash });
             hashed.push(key);
-            if !space.try_relock_keys(&hashed) {
+            if !space.try_relock_keys(&hashed) || !self.widen(space, std::iter::once(key.hash)) {
                 return Err(self.shared.scripts.busy_error());
             }
-            self.widen(space, std::iter::once(key.hash));
             return Ok(hashed);
         }
         if command.role == Role::Exec {
@@ -570,10 +575,9 @@ impl Engine {
             return Ok(hashed);
         }
         hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
-        if !space.try_relock_keys(&hashed) {
+        if !space.try_relock_keys(&hashed) || !self.widen(space, hashed.iter().map(|key| key.hash)) {
             return Err(self.shared.scripts.busy_error());
         }
-        self.widen(space, hashed.iter().map(|key| key.hash));
         for some in hashed.chunks(PREFETCHED).take(8) {
             if some.len() > 1 {
                 prefetch(space, session.db, || some.iter().map(|key| key.hash));
@@ -582,14 +586,13 @@ impl Engine {
         Ok(hashed)
     }
 
-    /// Locks every shard where these keys, which are locked, have waiters who can't be served without others.
+    /// Locks every shard where these keys, which are locked, have waiters who can't be served without others. False where
+    /// a slow script has them; then nothing is held.
     #[inline]
-    fn widen(&self, space: &mut Locked<'_>, hashes: impl Iterator<Item = u64>) {
+    fn widen(&self, space: &mut Locked<'_>, hashes: impl Iterator<Item = u64>) -> bool {
         let keyspace = &self.shared.keyspace;
         let places = hashes.map(|hash| (keyspace.shard_of(hash).0 as usize, hash));
-        if self.shared.waiting.needs_all_shards(places) {
-            space.relock_all();
-        }
+        !self.shared.waiting.needs_all_shards(places) || space.try_relock_all()
     }
 
     /// The locks of all queued commands and all watched keys together.
@@ -618,9 +621,7 @@ impl Engine {
         }
         let watched = session.watched.iter();
         keys.extend(watched.map(|((_, key), _)| HashedKey { bytes: b"", hash: space.key(key).hash }));
-        locked(space.try_relock_keys(&keys))?;
-        self.widen(space, keys.iter().map(|key| key.hash));
-        Ok(())
+        locked(space.try_relock_keys(&keys) && self.widen(space, keys.iter().map(|key| key.hash)))
     }
 
     /// Stage: the handler, under the locks.
@@ -876,11 +877,6 @@ pub(crate) fn apply_reply_mode(session: &mut Session, reply: &mut Writer, start:
             session.reply_mode = ReplyMode::On;
         }
     }
-}
-
-/// Whether replicas may hear of the command.
-fn may_replicate(command: Command) -> bool {
-    command.spec.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE)
 }
 
 /// Commands that act on the transaction itself.

@@ -29,6 +29,11 @@ pub enum Step {
     One(Command),
     /// MULTI, the commands, EXEC.
     Transaction(Vec<Command>),
+    /// EVAL of a script that runs them. `declared` tells whether it names its keys beforehand.
+    Script {
+        commands: Vec<Command>,
+        declared: bool,
+    },
     Watch(Vec<u8>),
 }
 

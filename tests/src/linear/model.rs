@@ -39,6 +39,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// All keys that it names.
+    pub fn keys(&self) -> Vec<u8> {
+        match self {
+            Command::Set(key, _) | Command::Get(key) | Command::Incr(key) => vec![*key],
+            Command::Len(key) | Command::Del(key) => vec![*key],
+            Command::Push { key, .. } | Command::Pop { key, .. } => vec![*key],
+            Command::Take { keys, .. } => keys.clone(),
+            Command::Move { from, to } => vec![*from, *to],
+        }
+    }
+
     fn waits_for(&self, list: u8) -> bool {
         match self {
             Command::Take { keys, .. } => keys.contains(&list),
@@ -93,12 +104,17 @@ impl State {
                 if touched {
                     return Effect::Answer(Outcome::Null);
                 }
-                let answers = commands.iter().map(|c| self.run(c).unwrap_or(Outcome::Null));
-                Outcome::Several(answers.collect())
+                self.run_all(commands)
             }
+            Step::Script { commands, .. } => self.run_all(commands),
         };
         self.serve();
         Effect::Answer(answer)
+    }
+
+    /// Nobody waits in the middle of a step.
+    fn run_all(&mut self, commands: &[Command]) -> Outcome {
+        Outcome::Several(commands.iter().map(|c| self.run(c).unwrap_or(Outcome::Null)).collect())
     }
 
     /// The answer of a client that waited, once it was served.

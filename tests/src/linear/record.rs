@@ -106,13 +106,18 @@ impl Recorder<'_> {
         Command::Take { keys, left: self.rng.below(2) == 0 }
     }
 
-    fn transaction(&mut self) -> Step {
+    /// Commands that are one step together.
+    fn together(&mut self) -> Vec<Command> {
         let count = 2 + self.rng.below(3);
         let command = |this: &mut Self| match this.rng.below(6) {
             0 => this.waiting_command(),
             _ => this.command(),
         };
-        Step::Transaction((0..count).map(|_| command(self)).collect())
+        (0..count).map(|_| command(self)).collect()
+    }
+
+    fn transaction(&mut self) -> Step {
+        Step::Transaction(self.together())
     }
 
     /// One step, or a few that belong together.
@@ -126,9 +131,13 @@ impl Recorder<'_> {
                 let command = self.waiting_command();
                 self.run(Step::One(command), steps)
             }
-            7 | 8 => {
+            7 => {
                 let transaction = self.transaction();
                 self.run(transaction, steps)
+            }
+            8 => {
+                let script = Step::Script { commands: self.together(), declared: self.rng.below(2) == 0 };
+                self.run(script, steps)
             }
             _ => {
                 let (text, list) = (self.pick(&STRINGS), self.pick(&LISTS));
@@ -149,6 +158,7 @@ impl Recorder<'_> {
                 requests
                     .push(std::iter::once(b"WATCH".to_vec()).chain(keys.iter().map(|k| key(*k))).collect());
             }
+            Step::Script { commands, declared } => requests.push(script(commands, *declared)),
             Step::Transaction(commands) => {
                 requests.push(vec![b"MULTI".to_vec()]);
                 requests.extend(commands.iter().map(request));
@@ -177,7 +187,7 @@ impl Recorder<'_> {
         let outcome = match &step {
             Step::Watch(_) => Outcome::Ok,
             Step::One(_) => outcome(&reply),
-            Step::Transaction(_) => match &reply {
+            Step::Transaction(_) | Step::Script { .. } => match &reply {
                 Reply::Array(replies) => Outcome::Several(replies.iter().map(outcome).collect()),
                 other => outcome(other),
             },
@@ -221,12 +231,31 @@ fn request(command: &Command) -> Request {
     }
 }
 
+/// A script of these commands. Nil would end the table that it answers with.
+fn script(commands: &[Command], declared: bool) -> Request {
+    let quoted = |word: &Vec<u8>| format!("'{}'", String::from_utf8_lossy(word));
+    let call = |command: &Command| {
+        let words: Vec<String> = request(command).iter().map(quoted).collect();
+        format!("some(redis.call({}))", words.join(", "))
+    };
+    let calls: Vec<String> = commands.iter().map(call).collect();
+    let some = "local function some(x) if x then return x end return 'nothing' end";
+    let text = format!("{some} return {{{}}}", calls.join(", "));
+    let mut keys: Vec<u8> =
+        if declared { commands.iter().flat_map(Command::keys).collect() } else { Vec::new() };
+    keys.sort_unstable();
+    keys.dedup();
+    let head = [b"EVAL".to_vec(), text.into(), keys.len().to_string().into()];
+    head.into_iter().chain(keys.into_iter().map(key)).collect()
+}
+
 fn outcome(reply: &Reply) -> Outcome {
     let number = |reply: &Reply| reply.text().parse::<u32>().ok();
     match reply {
         Reply::NullBulk | Reply::NullArray | Reply::Null => Outcome::Null,
         Reply::Simple(_) => Outcome::Ok,
         Reply::Integer(n) => Outcome::Integer(*n),
+        Reply::Bulk(text) if text == b"nothing" => Outcome::Null,
         Reply::Bulk(_) => number(reply).map_or(Outcome::Error, Outcome::Text),
         Reply::Array(items) => match items.as_slice() {
             [from, value] => {

@@ -103,8 +103,12 @@ impl Engine {
             if self.ready.deferred.is_empty() {
                 break;
             }
-            space.relock_all();
+            let all = space.try_relock_all();
             self.ready.queue.extend(self.ready.deferred.drain(..));
+            if !all {
+                // A slow script has them. The worker's next command tries again, or its next tick.
+                break;
+            }
         }
         self.last_tick = self.ticker.now();
     }

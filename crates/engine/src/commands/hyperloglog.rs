@@ -99,7 +99,7 @@ fn pfadd(cx: &mut Cx) -> Outcome {
 const PFCOUNT: Spec = Spec {
     name: "pfcount",
     arity: Arity::AtLeast(2),
-    flags: Flags::READONLY,
+    flags: Flags::READONLY.union(Flags::MAY_REPLICATE),
     acl: Acl::HYPERLOGLOG,
     group: Group::HyperLogLog,
     since: "2.8.9",
