@@ -44,6 +44,11 @@ const COMMANDS: &[Command] = &[
         "[--seconds N] [--target T]: every fuzz target, with a sanitizer (nightly compiler)",
         fuzz::run_targets,
     ),
+    (
+        "crash",
+        "[--rounds N]: kill -9 at random moments of writing; what was answered must be there",
+        test::crash,
+    ),
     ("golden", "writes tests/golden/ anew from the reference", test::golden),
     ("gaps", "writes the README's list of gaps", test::gaps),
 ];

@@ -100,6 +100,28 @@ pub fn golden(_arguments: &[String]) -> Outcome {
     Ok(())
 }
 
+/// `cargo xtask crash [--rounds N]`: servers killed while they write, three kinds of them N times each.
+pub fn crash(arguments: &[String]) -> Outcome {
+    let rounds = match arguments {
+        [] => "70",
+        [name, rounds] if name == "--rounds" => rounds,
+        _ => return Err("the only option is --rounds N".into()),
+    };
+    build()?;
+    let filter = [
+        "test",
+        "--quiet",
+        "--package",
+        "kara-tests",
+        "--test",
+        "it",
+        "--",
+        "nothing_answered",
+        "--nocapture",
+    ];
+    process::run(cargo(&filter).env("KARA_CRASH_ROUNDS", rounds))
+}
+
 /// `cargo xtask gaps`: the test that checks the README's list writes it.
 pub fn gaps(_arguments: &[String]) -> Outcome {
     build()?;

@@ -417,7 +417,8 @@ pub(super) fn cron(shared: &Shared, config: &Config, now_ms: i64) -> bool {
 
 /// Switched on, but the base is still missing: the first rewrite failed.
 fn is_unlisted(shared: &Shared, config: &Config) -> bool {
-    config.appendonly && !shared.persist.aof.files.lock().listed
+    // Held where files are under way: then there is nothing to begin.
+    config.appendonly && shared.persist.aof.files.try_lock().is_some_and(|files| !files.listed)
 }
 
 fn is_grown(shared: &Shared, config: &Config, limited: bool) -> bool {
