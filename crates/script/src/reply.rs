@@ -20,7 +20,7 @@ struct Reader<'r> {
 impl<'r> Reader<'r> {
     fn line(&mut self) -> Option<&'r [u8]> {
         let rest = self.bytes.get(self.at..)?;
-        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        let end = memchr::memchr(b'\r', rest)?;
         self.at += end + 2;
         rest.get(..end)
     }
@@ -50,6 +50,9 @@ pub(crate) fn to_lua(lua: &Lua, bytes: &[u8]) -> mlua::Result<Result<Value, Vec<
         let end = bytes.len().saturating_sub(2);
         let text = bytes.get(1..end).unwrap_or_default();
         return Ok(Err(text.to_vec()));
+    }
+    if let [b':', digits @ .., b'\r', b'\n'] = bytes {
+        return Ok(Ok(Value::Number(number(digits).unwrap_or(0) as f64)));
     }
     let mut reader = Reader { bytes, at: 0 };
     Ok(Ok(read(lua, &mut reader, 0)?.unwrap_or(Value::Nil)))

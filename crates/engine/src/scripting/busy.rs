@@ -109,7 +109,8 @@ impl Runner<'_, '_, '_> {
     pub(super) fn pass_time(&mut self) -> Result<(), Abort> {
         let now = Instant::now();
         let since = *self.slow.since.get_or_insert(now);
-        let threshold_ms = self.cx.config.busy_reply_threshold;
+        // As it is now: the script may have begun under another setting.
+        let threshold_ms = self.cx.shared.config.load().busy_reply_threshold;
         if threshold_ms == 0 || now.duration_since(since) < Duration::from_millis(threshold_ms) {
             return Ok(());
         }

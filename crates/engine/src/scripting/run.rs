@@ -9,7 +9,7 @@ use crate::cx::Cx;
 use crate::effect::{Effect, Outcome};
 use crate::error::CommandError;
 use crate::log::Level;
-use crate::pipeline::run_nested;
+use crate::pipeline::run_found;
 use crate::registry::{Command, Lookup};
 use crate::session::Origin;
 use crate::spec::Flags;
@@ -31,6 +31,9 @@ pub(crate) struct Call<'s> {
     pub name: &'s [u8],
 }
 
+/// Commands between two looks at the clock: they take time that the machine's count of instructions doesn't see.
+const CALLS_PER_LOOK: u32 = 256;
+
 /// The outcome of a run as the machine tells it; `None`: the host aborted it.
 pub(crate) type Ran = Option<Result<(), Failure>>;
 
@@ -49,6 +52,7 @@ pub(super) struct Runner<'c, 'a, 'k> {
     pub(super) wrote: bool,
     pub(super) slow: Slow,
     undo: Undo,
+    calls: u32,
     /// The run is given up, to begin again under all locks.
     restart: bool,
 }
@@ -92,6 +96,7 @@ pub(crate) fn run(
             wrote: false,
             slow: Slow::default(),
             undo,
+            calls: 0,
             restart: false,
         };
         let ran = run(&mut runner, &mut reply);
@@ -184,6 +189,10 @@ impl Runner<'_, '_, '_> {
 
 impl Host for Runner<'_, '_, '_> {
     fn call(&mut self, args: &[&[u8]], reply: &mut Writer) -> Result<(), Abort> {
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls.is_multiple_of(CALLS_PER_LOOK) {
+            self.pass_time()?;
+        }
         let command = match self.admit(args) {
             Ok(command) => command,
             Err(error) => {
@@ -206,7 +215,7 @@ impl Host for Runner<'_, '_, '_> {
         }
         self.cx.session.protocol = reply.protocol();
         std::mem::swap(self.cx.reply, reply);
-        run_nested(self.cx, args, Origin::Script);
+        run_found(self.cx, command, &[], args, Origin::Script);
         std::mem::swap(self.cx.reply, reply);
         Ok(())
     }

@@ -380,7 +380,12 @@ fn function_restore(cx: &mut Cx) -> Outcome {
         if policy == Restore::Flush {
             *set = Set::default();
         }
-        loaded.iter().try_for_each(|(library, _)| set.add(library.clone(), policy == Restore::Replace))
+        loaded.iter().try_for_each(|(library, _)| {
+            if policy != Restore::Replace && set.libraries.contains_key(&library.name) {
+                return Err(CommandError::quoting("ERR Library {} already exists", &[&library.name]));
+            }
+            set.add(library.clone(), policy == Restore::Replace)
+        })
     })?;
     if policy == Restore::Flush {
         cx.machines.forget_libraries();
