@@ -24,6 +24,8 @@ mod messages;
 #[cfg(test)]
 mod pipelines;
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod snapshots;

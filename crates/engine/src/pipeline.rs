@@ -935,15 +935,6 @@ pub(crate) fn is_local(session: &Session) -> bool {
         || addr.starts_with("[::1]")
 }
 
-/// Runs a command inside another one (EXEC, a script) whose locks cover it: lookup, handler, and its effect's place
-/// among the outer command's. Errors are replies.
-pub(crate) fn run_nested(cx: &mut Cx, args: &[&[u8]], origin: Origin) {
-    match cx.shared.registry.lookup(args) {
-        Lookup::Found(command) => run_found(cx, command, &[], args, origin),
-        _ => cx.reply.error_bytes(&unknown_command(args).message()),
-    }
-}
-
 /// Runs a command that MULTI queued.
 pub(crate) fn run_queued(cx: &mut Cx, queued: &Queued) {
     let key = queued.args.get(usize::from(queued.command.single_key));

@@ -126,7 +126,7 @@ impl Vm {
 
     fn build(options: &Options) -> mlua::Result<Vm> {
         let wanted = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
-        let lua = Lua::new_with(wanted, LuaOptions::new().catch_rust_panics(false))?;
+        let lua = Lua::new_with(wanted, LuaOptions::new().catch_rust_panics(true))?;
         let inner = Rc::new(Inner::default());
         inner.resp.set(2);
         lua.set_memory_limit(options.memory_limit)?;

@@ -17,7 +17,7 @@ use cache::Cache;
 use libraries::Libraries;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Figures for INFO and MEMORY STATS; sizes in bytes, of machines as of some ticks ago.
@@ -44,6 +44,8 @@ pub struct Scripts {
     /// Bytes of each worker's machine for scripts and of that for functions.
     machines: Box<[(AtomicU64, AtomicU64)]>,
     running: Mutex<Vec<RunningScript>>,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS.
+    allows_all: AtomicBool,
     /// How many of them there are.
     busy: AtomicUsize,
 }
@@ -77,8 +79,14 @@ impl Scripts {
             libraries: Libraries::default(),
             machines: (0..workers).map(|_| Default::default()).collect(),
             running: Mutex::default(),
+            allows_all: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether scripts may run commands that aren't for scripts.
+    pub(crate) fn allow_all(&self, allow: bool) {
+        self.allows_all.store(allow, Relaxed);
     }
 
     /// A worker's machines as they are now, bytes.

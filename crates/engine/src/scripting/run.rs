@@ -177,7 +177,7 @@ impl Runner<'_, '_, '_> {
         if !command.spec.arity.accepts(args.len()) || command.spec.handler.is_none() {
             return Err(CommandError::text("ERR Wrong number of args calling command from script"));
         }
-        if command.is(Flags::NOSCRIPT) {
+        if command.is(Flags::NOSCRIPT) && !self.cx.shared.scripts.allows_all.load(Relaxed) {
             return Err(CommandError::text("ERR This Valkey command is not allowed from script"));
         }
         if self.read_only && (command.is(Flags::WRITE) || command.is(Flags::MAY_REPLICATE)) {

@@ -59,6 +59,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, 2, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SET-DISABLE-DENY-SCRIPTS", 3, 3, disable_deny_scripts),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, skip_checksums),
     ("SLEEP", 3, 3, sleep),
     ("STRINGMATCH-LEN", 4, 4, stringmatch_len),
@@ -219,6 +220,12 @@ fn aof_flush_sleep(cx: &mut Cx) -> Outcome {
     let us = u64::try_from(cx.int(2)?).unwrap_or(0);
     cx.shared.persist.aof.write_delay_us.store(us, Relaxed);
     done(cx)
+}
+
+fn disable_deny_scripts(cx: &mut Cx) -> Outcome {
+    cx.shared.scripts.allow_all(cx.arg(2) != b"0");
+    cx.reply.ok();
+    Ok(Effect::None)
 }
 
 fn skip_checksums(cx: &mut Cx) -> Outcome {
@@ -472,6 +479,8 @@ fn help(cx: &mut Cx) -> Outcome {
         "    Crash by an invalid memory access.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Switch the active removal of expired keys.",
+        "SET-DISABLE-DENY-SCRIPTS <0|1>",
+        "    Let scripts run commands that are not for scripts.",
         "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
         "    Load files and payloads whose checksums are wrong.",
         "SLEEP <seconds>",
