@@ -529,6 +529,7 @@ impl Worker {
                     host: &self.host,
                     shared: &self.shared,
                     now_ms: self.engine.now_ms,
+                    is_first: true,
                 };
                 let engine = &mut self.engine;
                 let reply = &mut self.reply;

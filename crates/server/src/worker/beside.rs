@@ -31,6 +31,8 @@ pub(super) struct Beside<'w> {
     pub host: &'w ServerHost,
     pub shared: &'w Arc<Shared>,
     pub now_ms: i64,
+    /// Nothing was looked at yet.
+    pub is_first: bool,
 }
 
 type Answer<'a> = &'a mut dyn FnMut(&mut Session, &[&[u8]], &mut Writer);
@@ -42,7 +44,11 @@ impl Outside for Beside<'_> {
             return;
         }
         let config = self.shared.config.load();
-        let mut accepting = false;
+        // Events that came together with the slow script's own are in the loop's hands: their connections can't wait.
+        let mut accepting = std::mem::take(&mut self.is_first);
+        if accepting {
+            self.seen.extend(0..self.conns.len());
+        }
         for event in events.iter() {
             match event.token() {
                 WAKE => {}
