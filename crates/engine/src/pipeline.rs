@@ -942,7 +942,13 @@ pub(crate) fn run_queued(cx: &mut Cx, queued: &Queued) {
     run_found(cx, queued.command, hashed.as_slice(), &queued.args, Origin::Exec);
 }
 
-pub(crate) fn run_found(cx: &mut Cx, command: Command, hashed: &[HashedKey<'_>], args: &[&[u8]], origin: Origin) {
+pub(crate) fn run_found(
+    cx: &mut Cx,
+    command: Command,
+    hashed: &[HashedKey<'_>],
+    args: &[&[u8]],
+    origin: Origin,
+) {
     cx.keys.events.look(cx.shared);
     let before = cx.shared.ticker.now();
     let start = cx.reply.len();
