@@ -26,8 +26,6 @@ pub const REPLY_PEAK_RESET_MS: i64 = 5_000;
 pub enum Message {
     /// Something that clients of this worker are told beside their answers.
     Push(Push),
-    /// Bytes for a client of this worker (an answer).
-    Deliver { client: ClientId, bytes: std::sync::Arc<[u8]> },
     /// The answer of a client that waited; it goes on.
     Served { client: ClientId, reply: Vec<u8> },
     /// Look at your clients' kill flags.

@@ -13,10 +13,13 @@ pub(super) type ChangedKeys = BTreeMap<Vec<u8>, Option<ClientId>>;
 /// What one batch of requests changed, by prefix.
 pub type Broadcasts = BTreeMap<Arc<[u8]>, ChangedKeys>;
 
+/// Those who watch one prefix.
+type Watchers = HashMap<ClientId, Arc<Tracker>>;
+
 /// All prefixes with those who watch them.
 #[derive(Debug, Default)]
 pub(super) struct Prefixes {
-    watched: RwLock<BTreeMap<Arc<[u8]>, HashMap<ClientId, Arc<Tracker>>>>,
+    watched: RwLock<BTreeMap<Arc<[u8]>, Watchers>>,
     count: AtomicUsize,
 }
 

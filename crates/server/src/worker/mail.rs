@@ -13,19 +13,28 @@ impl Worker {
     /// answers that it has so far, and orders wait until it is done.
     pub(super) fn read_mail(&mut self, mut current: Option<&mut Conn>) {
         self.engine.own_mail = false;
-        if current.is_none() {
-            while let Some(mail) = self.later.pop_front() {
-                self.open(mail);
-            }
+        // What was put off while a connection was served, or a script ran, came first.
+        for mail in std::mem::take(&mut self.later) {
+            self.take_in(mail, current.as_deref_mut());
         }
         while let Some(mail) = self.host.next_mail(self.index) {
-            match mail {
-                Mail::Engine(Message::Push(push)) => self.tell(&push, current.as_deref_mut()),
-                // What it is told behind this must not come before.
-                Mail::Engine(Message::Served { client, reply }) => self.answer(client, &reply),
-                mail if current.is_some() => self.later.push_back(mail),
-                mail => self.open(mail),
+            self.take_in(mail, current.as_deref_mut());
+        }
+    }
+
+    fn take_in(&mut self, mail: Mail, current: Option<&mut Conn>) {
+        match mail {
+            Mail::Engine(Message::Push(push)) => self.tell(&push, current),
+            // What it is told behind this must not come before.
+            Mail::Engine(Message::Served { client, reply }) => self.answer(client, &reply),
+            mail if current.is_some() => self.later.push_back(mail),
+            Mail::Connection(transport, addr, laddr) => self.adopt(transport, addr, laddr),
+            Mail::Engine(Message::Kill { client }) => {
+                if let Some(&slot) = self.by_id.get(&client) {
+                    self.close(slot, End::Close);
+                }
             }
+            Mail::Engine(Message::Resume) => self.resume_postponed(),
         }
     }
 
@@ -34,25 +43,6 @@ impl Worker {
     pub(super) fn read_own_mail(&mut self, current: Option<&mut Conn>) {
         if self.engine.own_mail {
             self.read_mail(current);
-        }
-    }
-
-    fn open(&mut self, mail: Mail) {
-        match mail {
-            Mail::Connection(transport, addr, laddr) => self.adopt(transport, addr, laddr),
-            Mail::Engine(Message::Push(push)) => self.tell(&push, None),
-            Mail::Engine(Message::Deliver { client, bytes }) => {
-                if let Some(&slot) = self.by_id.get(&client) {
-                    self.deliver(slot, &bytes);
-                }
-            }
-            Mail::Engine(Message::Kill { client }) => {
-                if let Some(&slot) = self.by_id.get(&client) {
-                    self.close(slot, End::Close);
-                }
-            }
-            Mail::Engine(Message::Served { client, reply }) => self.answer(client, &reply),
-            Mail::Engine(Message::Resume) => self.resume_postponed(),
         }
     }
 
@@ -111,21 +101,6 @@ impl Worker {
             if sent == Sent::Broken {
                 self.close(slot, End::Close);
             }
-        }
-    }
-
-    /// Bytes from elsewhere for a client.
-    fn deliver(&mut self, slot: usize, bytes: &[u8]) {
-        let Some(conn) = self.conns[slot].as_mut() else { return };
-        let mut written = 0;
-        let sent = conn.send(bytes, &mut written);
-        if let Some(conn) = self.conns[slot].as_ref() {
-            self.count_written(conn, written);
-        }
-        if sent == Sent::Broken {
-            self.close(slot, End::Close);
-        } else if sent == Sent::Part {
-            self.again.push(slot);
         }
     }
 
