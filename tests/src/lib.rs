@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod collections;
 pub mod differential;
 pub mod golden;
 pub mod linear;

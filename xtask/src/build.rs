@@ -45,3 +45,11 @@ pub fn differential(arguments: &[String]) -> Outcome {
     run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
     run(Command::new(programs.join("differential")).args(arguments))
 }
+
+/// `cargo xtask collections`: likewise.
+pub fn collections(arguments: &[String]) -> Outcome {
+    crate::peers::run(&[])?;
+    let programs = kara("fast")?;
+    run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
+    run(Command::new(programs.join("collections")).args(arguments))
+}

@@ -30,6 +30,11 @@ const COMMANDS: &[Command] = &[
         build::differential,
     ),
     (
+        "collections",
+        "footprint|stall [--elements N] [--reference]: memory per element; waits of others while a large value goes",
+        build::collections,
+    ),
+    (
         "suite",
         "--tree CHECKOUT [--unit U].. [--io-threads N] [--logs DIR] [--json FILE]: Valkey's Tcl suite on our programs",
         suite::run,
