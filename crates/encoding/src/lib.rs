@@ -10,6 +10,7 @@ pub mod large_set;
 pub mod listpack;
 pub mod lzf;
 pub mod member_table;
+pub mod packed;
 pub mod quicklist;
 mod raw_bytes;
 pub mod size_class;

@@ -38,8 +38,8 @@ pub use text::{StrRef, StrValue, StringEncoding};
 use buffer::StrBuf;
 use kinds::{EXPENSIVE_BYTES, EXPENSIVE_ELEMENTS};
 use layout::{
-    ADDR_BITS, ADDR_MASK, COLLECTION_WORDS, HAS_EXPIRY, HEADER, IS_INT, KIND_MASK, LONG_KEY, Plan, SHOWN_RAW,
-    VOLATILE, WORDS_MASK, key_offset, payload_offset,
+    ADDR_BITS, ADDR_MASK, HAS_EXPIRY, HEADER, IS_INT, KIND_MASK, LONG_KEY, Plan, SHOWN_RAW, VOLATILE,
+    WORDS_MASK, key_offset, payload_offset,
 };
 
 use crate::value::hash::Hash;
@@ -165,7 +165,8 @@ impl Entry {
     }
 
     fn new_collection<T: Collection>(key: &[u8], value: T, expire_at_ms: Option<i64>) -> Entry {
-        let plan = Plan::new(T::KIND, COLLECTION_WORDS, expiry_flag(expire_at_ms), key.len(), 0);
+        let plan =
+            Plan::new(T::KIND, const { (size_of::<T>() / 8) as u8 }, expiry_flag(expire_at_ms), key.len(), 0);
         let entry = Entry::bare(plan, key, expire_at_ms);
         // SAFETY: the payload of a collection's plan is 16 bytes, 8-aligned, and T is no larger.
         unsafe { entry.payload().cast::<T>().write(value) };

@@ -16,6 +16,7 @@ pub(super) const HEADER: usize = 6;
 pub(super) const MAX_BYTES: usize = 1 << 30;
 
 /// A sequence of strings and integers in one blob. See the module.
+#[repr(transparent)]
 pub struct Listpack {
     ptr: NonNull<u8>,
 }
@@ -26,7 +27,8 @@ unsafe impl Send for Listpack {}
 unsafe impl Sync for Listpack {}
 
 fn layout(total: usize) -> Layout {
-    Layout::from_size_align(size_class(total), 1).expect("at most 1 GiB")
+    // An even address: `Packed` keeps a bit there.
+    Layout::from_size_align(size_class(total), 2).expect("at most 1 GiB")
 }
 
 impl Listpack {
@@ -47,6 +49,11 @@ impl Listpack {
         // The invariant must not rest on what the caller's header says.
         list.set_total(blob.len());
         list
+    }
+
+    /// The blob's address, which is even.
+    pub(crate) fn pointer(&self) -> NonNull<u8> {
+        self.ptr
     }
 
     /// The blob, from the header to the end byte.

@@ -63,7 +63,7 @@ pub trait Collection: sealed::Sealed + Sized + Send + Clone {
 
 macro_rules! collections {
     ($($name:ident),*) => {$(
-        const _: () = assert!(size_of::<$name>() <= COLLECTION_BYTES && align_of::<$name>() <= 8);
+        const _: () = assert!(size_of::<$name>() <= COLLECTION_BYTES && size_of::<$name>() % 8 == 0 && align_of::<$name>() <= 8);
         impl sealed::Sealed for $name {}
         impl Collection for $name {
             const KIND: Kind = Kind::$name;

@@ -26,9 +26,8 @@ pub(super) const LONG_KEY: u8 = 255;
 /// block (a TTL added) would cost more than the saved allocation brings.
 pub(super) const EMBED_MAX: usize = 1024;
 
-/// The payload's place in an entry of a collection.
+/// The most that the payload of a collection may take; most take one word.
 pub(super) const COLLECTION_BYTES: usize = 16;
-pub(super) const COLLECTION_WORDS: u8 = (COLLECTION_BYTES / 8) as u8;
 
 /// What an entry's block is made of; determines every offset and the size.
 #[derive(Clone, Copy)]

@@ -13,6 +13,7 @@ use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
 use kara_encoding::btree::{self, Bound, score_key};
 use kara_encoding::listpack::{self, Element, Listpack};
+use kara_encoding::packed::{Form, FormMut, Packed};
 use kara_encoding::sorted_set::SortedSet;
 use std::ops::Range;
 
@@ -26,11 +27,9 @@ pub struct ZSetConfig {
     pub seed: HashSeed,
 }
 
-/// A sorted set.
-pub enum ZSet {
-    Listpack(Listpack),
-    Tree(Box<SortedSet>),
-}
+/// A sorted set, in one word.
+#[derive(Clone)]
+pub struct ZSet(Packed<SortedSet>);
 
 /// Conditions and mode of ZADD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,15 +89,29 @@ pub struct LexRange<'a> {
     pub max: LexBound<'a>,
 }
 
-const _: () = assert!(size_of::<ZSet>() <= 16);
+const _: () = assert!(size_of::<ZSet>() == 8);
 
 impl ZSet {
+    /// A set from alternating members and scores, ascending.
+    pub fn small(list: Listpack) -> ZSet {
+        ZSet(Packed::small(list))
+    }
+
+    pub fn large(set: Box<SortedSet>) -> ZSet {
+        ZSet(Packed::large(set))
+    }
+
+    /// What it is made of, for RDB.
+    pub fn form(&self) -> Form<'_, SortedSet> {
+        self.0.form()
+    }
+
     /// An empty set in the form that fits `count` members of up to `max_member_len` bytes.
     pub fn with_hints(count: usize, max_member_len: usize, config: &ZSetConfig) -> ZSet {
         if count <= config.max_listpack_entries && max_member_len <= config.max_listpack_value {
-            ZSet::Listpack(Listpack::new())
+            ZSet::small(Listpack::new())
         } else {
-            ZSet::Tree(Box::new(SortedSet::new(config.seed)))
+            ZSet::large(Box::new(SortedSet::new(config.seed)))
         }
     }
 
@@ -124,9 +137,9 @@ impl ZSet {
         let small = items.len() <= config.max_listpack_entries
             && items.iter().all(|(_, member)| member.as_ref().len() <= config.max_listpack_value);
         if small && let Ok(list) = pairs::from_sorted(sorted()) {
-            return ZSet::Listpack(list);
+            return ZSet::small(list);
         }
-        ZSet::Tree(Box::new(SortedSet::from_sorted(config.seed, sorted())))
+        ZSet::large(Box::new(SortedSet::from_sorted(config.seed, sorted())))
     }
 
     /// Takes in a listpack that came from a file or a peer: pairs, ascending, scores that are numbers. Larger ones
@@ -140,7 +153,7 @@ impl ZSet {
             return Err(NotAZSet);
         }
         let too_long = members.len() > config.max_listpack_entries;
-        let mut set = ZSet::Listpack(list);
+        let mut set = ZSet::small(list);
         if too_long {
             set.grow(config);
         }
@@ -150,49 +163,49 @@ impl ZSet {
     /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {
-        match self {
-            ZSet::Listpack(list) => list.len() / 2,
-            ZSet::Tree(set) => set.len(),
+        match self.0.form() {
+            Form::Small(list) => list.len() / 2,
+            Form::Large(set) => set.len(),
         }
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        match self {
-            ZSet::Listpack(list) => list.is_empty(),
-            ZSet::Tree(set) => set.is_empty(),
+        match self.0.form() {
+            Form::Small(list) => list.is_empty(),
+            Form::Large(set) => set.is_empty(),
         }
     }
 
     /// OBJECT ENCODING's name.
     pub fn encoding_name(&self) -> &'static str {
-        match self {
-            ZSet::Listpack(_) => "listpack",
-            ZSet::Tree(_) => "skiplist",
+        match self.0.form() {
+            Form::Small(_) => "listpack",
+            Form::Large(_) => "skiplist",
         }
     }
 
     /// The blob of the small form, for RDB.
     pub fn as_listpack(&self) -> Option<&Listpack> {
-        match self {
-            ZSet::Listpack(list) => Some(list),
-            ZSet::Tree(_) => None,
+        match self.0.form() {
+            Form::Small(list) => Some(list),
+            Form::Large(_) => None,
         }
     }
 
     /// Bytes of the value beyond the enum itself; large sets are extrapolated from `samples` members (0: all).
     pub fn memory_usage(&self, samples: usize) -> usize {
-        match self {
-            ZSet::Listpack(list) => list.allocated_bytes(),
-            ZSet::Tree(set) => set.memory_usage(samples),
+        match self.0.form() {
+            Form::Small(list) => list.allocated_bytes(),
+            Form::Large(set) => set.memory_usage(samples),
         }
     }
 
     /// The member's score.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match self {
-            ZSet::Listpack(list) => pairs::find(list, member).map(|(_, score)| score),
-            ZSet::Tree(set) => set.score(member),
+        match self.0.form() {
+            Form::Small(list) => pairs::find(list, member).map(|(_, score)| score),
+            Form::Large(set) => set.score(member),
         }
     }
 
@@ -219,12 +232,12 @@ impl ZSet {
             // 0 and -0 are the same score: whichever was there first stays.
             (!refused).then_some(if new == old { old } else { new })
         };
-        let (old, new) = match self {
-            ZSet::Tree(set) => {
+        let (old, new) = match self.0.form_mut() {
+            FormMut::Large(set) => {
                 let done = set.upsert(member, decide);
                 (done.old, done.new)
             }
-            ZSet::Listpack(list) => {
+            FormMut::Small(list) => {
                 let found = pairs::find(list, member);
                 let old = found.map(|(_, score)| score);
                 let new = decide(old);
@@ -259,30 +272,30 @@ impl ZSet {
 
     /// Adds a member that isn't there, in the present form if it can take it.
     fn put(&mut self, member: &[u8], score: f64, config: &ZSetConfig) {
-        if let ZSet::Listpack(list) = self {
+        if let FormMut::Small(list) = self.0.form_mut() {
             if list.would_fit(pairs::item_bytes(member, score)) && pairs::insert(list, member, score).is_ok()
             {
                 return;
             }
             self.grow(config);
         }
-        if let ZSet::Tree(set) = self {
+        if let FormMut::Large(set) = self.0.form_mut() {
             set.set(member, score);
         }
     }
 
     /// Becomes a tree.
     pub fn grow(&mut self, config: &ZSetConfig) {
-        let ZSet::Listpack(list) = self else { return };
+        let FormMut::Small(list) = self.0.form_mut() else { return };
         let members: Vec<(f64, Vec<u8>)> =
             pairs::items(list).map(|(member, score)| (score, member.to_bytes())).collect();
         let sorted = members.iter().map(|(score, member)| (*score, member.as_slice()));
-        *self = ZSet::Tree(Box::new(SortedSet::from_sorted(config.seed, sorted)));
+        *self = ZSet::large(Box::new(SortedSet::from_sorted(config.seed, sorted)));
     }
 
     /// Becomes a listpack if the thresholds allow: for results that a command has just built.
     pub fn compact(&mut self, config: &ZSetConfig) {
-        let ZSet::Tree(set) = self else { return };
+        let FormMut::Large(set) = self.0.form_mut() else { return };
         if set.len() > config.max_listpack_entries
             || set.range(0, set.len(), false).any(|(member, _)| member.len() > config.max_listpack_value)
         {
@@ -291,42 +304,42 @@ impl ZSet {
         if let Ok(list) =
             pairs::from_sorted(set.range(0, set.len(), false).map(|(member, score)| (score, member)))
         {
-            *self = ZSet::Listpack(list);
+            *self = ZSet::small(list);
         }
     }
 
     /// Removes a member; its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        match self {
-            ZSet::Listpack(list) => {
+        match self.0.form_mut() {
+            FormMut::Small(list) => {
                 let (pos, score) = pairs::find(list, member)?;
                 list.remove(pos, 2);
                 Some(score)
             }
-            ZSet::Tree(set) => set.remove(member),
+            FormMut::Large(set) => set.remove(member),
         }
     }
 
     /// The member's place, from the lowest or (`reverse`) from the highest, and its score.
     pub fn rank(&self, member: &[u8], reverse: bool) -> Option<(usize, f64)> {
-        let (rank, score) = match self {
-            ZSet::Listpack(list) => pairs::items(list)
+        let (rank, score) = match self.0.form() {
+            Form::Small(list) => pairs::items(list)
                 .enumerate()
                 .find(|(_, (found, _))| found.eq_bytes(member))
                 .map(|(rank, (_, score))| (rank, score))?,
-            ZSet::Tree(set) => set.rank(member)?,
+            Form::Large(set) => set.rank(member)?,
         };
         Some((if reverse { self.len() - 1 - rank } else { rank }, score))
     }
 
     /// Member and score of a rank, counted from the lowest.
     pub fn get(&self, rank: usize) -> Option<(Element<'_>, f64)> {
-        match self {
-            ZSet::Listpack(list) => {
+        match self.0.form() {
+            Form::Small(list) => {
                 let pos = list.seek(i64::try_from(rank).ok()?.checked_mul(2)?)?;
                 Some((list.get(pos), pairs::score_of(list.get(list.next(pos)?))))
             }
-            ZSet::Tree(set) => set.get(rank).map(|(member, score)| (Element::Str(member), score)),
+            Form::Large(set) => set.get(rank).map(|(member, score)| (Element::Str(member), score)),
         }
     }
 
@@ -337,9 +350,9 @@ impl ZSet {
 
     /// How many items stand before `bound`.
     pub fn rank_of(&self, bound: &Bound) -> usize {
-        match self {
-            ZSet::Listpack(list) => pairs::rank_of(list, bound),
-            ZSet::Tree(set) => set.rank_of(bound),
+        match self.0.form() {
+            Form::Small(list) => pairs::rank_of(list, bound),
+            Form::Large(set) => set.rank_of(bound),
         }
     }
 
@@ -372,9 +385,9 @@ impl ZSet {
     pub fn range(&self, ranks: Range<usize>, reverse: bool) -> Iter<'_> {
         let end = ranks.end.min(self.len());
         let left = end.saturating_sub(ranks.start);
-        Iter(match self {
-            ZSet::Tree(set) => Items::Tree(set.range(ranks.start, left, reverse)),
-            ZSet::Listpack(list) => {
+        Iter(match self.0.form() {
+            Form::Large(set) => Items::Tree(set.range(ranks.start, left, reverse)),
+            Form::Small(list) => {
                 let at = |index: usize| list.seek(i64::try_from(index).ok()?);
                 let elements = if left == 0 {
                     None
@@ -396,9 +409,9 @@ impl ZSet {
     /// Removes the items of a range of ranks, cut at the end; `gone` sees each, in ascending order. Gives their number.
     pub fn remove_ranks(&mut self, ranks: Range<usize>, mut gone: impl FnMut(&[u8], f64)) -> usize {
         let n = ranks.end.min(self.len()).saturating_sub(ranks.start);
-        match self {
-            ZSet::Tree(set) => set.remove_range(ranks.start, n, gone),
-            ZSet::Listpack(list) => {
+        match self.0.form_mut() {
+            FormMut::Large(set) => set.remove_range(ranks.start, n, gone),
+            FormMut::Small(list) => {
                 let mut buffer = itoa::Buffer::new();
                 for (member, score) in pairs::items(list).skip(ranks.start).take(n) {
                     gone(member.as_bytes(&mut buffer), score);
@@ -415,22 +428,13 @@ impl ZSet {
 
     /// Visits items from `cursor` on (0 to begin), about `count`; the next cursor, 0 at the end. A small set comes whole.
     pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], f64)) -> u64 {
-        match self {
-            ZSet::Tree(set) => set.scan(cursor, count, visit),
-            ZSet::Listpack(list) => {
+        match self.0.form() {
+            Form::Large(set) => set.scan(cursor, count, visit),
+            Form::Small(list) => {
                 let mut buffer = itoa::Buffer::new();
                 pairs::items(list).for_each(|(member, score)| visit(member.as_bytes(&mut buffer), score));
                 0
             }
-        }
-    }
-}
-
-impl Clone for ZSet {
-    fn clone(&self) -> ZSet {
-        match self {
-            ZSet::Listpack(list) => ZSet::Listpack(list.clone()),
-            ZSet::Tree(set) => ZSet::Tree(set.clone()),
         }
     }
 }

@@ -274,7 +274,7 @@ fn hash<S: Source>(
     let count = from.length()?;
     let config = &options.limits.hash;
     let mut hash = if count > config.max_listpack_entries as u64 {
-        Hash::Table(Box::new(FieldTable::with_capacity(config.seed, room(count))))
+        Hash::large(Box::new(FieldTable::with_capacity(config.seed, room(count))))
     } else {
         Hash::new()
     };

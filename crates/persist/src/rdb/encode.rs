@@ -7,6 +7,7 @@ use super::{Version, containers, forms, stream, types};
 use kara_base::number::parse_i64;
 use kara_encoding::listpack::Element;
 use kara_encoding::lzf;
+use kara_encoding::packed::Form;
 use kara_keyspace::value::hash::Hash;
 use kara_keyspace::value::list::{List, NodeBytes};
 use kara_keyspace::value::set::Set;
@@ -155,11 +156,11 @@ impl Encoder {
                 _ => types::SET,
             },
             Kind::ZSet => match entry.get::<ZSet>() {
-                Some(ZSet::Listpack(_)) => types::ZSET_LISTPACK,
+                Some(set) if set.as_listpack().is_some() => types::ZSET_LISTPACK,
                 _ => types::ZSET_2,
             },
             Kind::Hash => match entry.get::<Hash>() {
-                Some(Hash::Listpack(_)) => types::HASH_LISTPACK,
+                Some(hash) if hash.is_listpack() => types::HASH_LISTPACK,
                 Some(hash) if hash.expiring() > 0 => match self.options.version {
                     Version::Valkey80 => types::HASH_2,
                     Version::Redis11 => return Err(NotInVersion),
@@ -220,9 +221,9 @@ impl Encoder {
     }
 
     fn zset(&mut self, set: &ZSet) {
-        match set {
-            ZSet::Listpack(list) => self.string(list.as_bytes()),
-            ZSet::Tree(tree) => {
+        match set.form() {
+            Form::Small(list) => self.string(list.as_bytes()),
+            Form::Large(tree) => {
                 self.length(tree.len() as u64);
                 // Highest first: the reference loads into its skiplist's front, which is the quick end.
                 for (member, score) in tree.range(0, tree.len(), true) {
@@ -234,7 +235,7 @@ impl Encoder {
     }
 
     fn hash(&mut self, hash: &Hash) {
-        if let Hash::Listpack(list) = hash {
+        if let Form::Small(list) = hash.form() {
             return self.string(list.as_bytes());
         }
         let with_expiries = hash.expiring() > 0;

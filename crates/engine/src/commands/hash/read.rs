@@ -351,7 +351,7 @@ fn hrandfield_count(cx: &mut Cx, now: i64, rng: &mut kara_base::rng::Rng) -> Out
         let size = pair.field.len() + if with_values { pair.value.len() } else { 0 };
         let picks = repeated_picks(count, size)?;
         // Neither a listpack's walk to a rank nor a search among expired fields is made more than once.
-        let few: Vec<Pair<'_>> = if matches!(hash, Hash::Listpack(_)) || hash.expiring() > 0 {
+        let few: Vec<Pair<'_>> = if hash.is_listpack() || hash.expiring() > 0 {
             hash.iter().filter(|pair| !pair.is_due(now)).collect()
         } else {
             Vec::new()

@@ -201,7 +201,7 @@ fn union(mut sources: Vec<(Source<'_>, f64)>, aggregate: Aggregate, config: &ZSe
             result.upsert(member.as_bytes(&mut buffer), join);
         }
     }
-    let mut result = ZSet::Tree(Box::new(result));
+    let mut result = ZSet::large(Box::new(result));
     result.compact(config);
     result
 }

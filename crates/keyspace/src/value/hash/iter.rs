@@ -2,7 +2,7 @@
 
 use super::{Element, Hash, Pair};
 use kara_encoding::field_table::{self, FieldRef};
-use kara_encoding::listpack;
+use kara_encoding::{listpack, packed};
 
 impl<'a> From<FieldRef<'a>> for Pair<'a> {
     fn from(f: FieldRef<'a>) -> Self {
@@ -20,9 +20,9 @@ enum Form<'a> {
 
 impl<'a> Iter<'a> {
     pub(super) fn new(hash: &'a Hash) -> Self {
-        Iter(match hash {
-            Hash::Listpack(pairs) => Form::Listpack(pairs.iter()),
-            Hash::Table(table) => Form::Table(table.iter()),
+        Iter(match hash.form() {
+            packed::Form::Small(pairs) => Form::Listpack(pairs.iter()),
+            packed::Form::Large(table) => Form::Table(table.iter()),
         })
     }
 }

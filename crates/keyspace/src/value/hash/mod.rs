@@ -15,6 +15,7 @@ use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
 use kara_encoding::field_table::FieldTable;
 use kara_encoding::listpack::{Listpack, Pos};
+use kara_encoding::packed::{Form, FormMut, Packed};
 use std::collections::HashSet;
 
 pub use iter::Iter;
@@ -34,13 +35,11 @@ pub struct HashConfig {
     pub seed: HashSeed,
 }
 
-/// A hash.
-pub enum Hash {
-    Listpack(Listpack),
-    Table(Box<FieldTable>),
-}
+/// A hash, in one word.
+#[derive(Clone)]
+pub struct Hash(Packed<FieldTable>);
 
-const _: () = assert!(size_of::<Hash>() <= 16);
+const _: () = assert!(size_of::<Hash>() == 8);
 
 /// A field with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,16 +59,30 @@ impl Pair<'_> {
 }
 
 impl Hash {
+    /// A hash of alternating fields and values that are known to be distinct.
+    pub fn small(pairs: Listpack) -> Hash {
+        Hash(Packed::small(pairs))
+    }
+
+    pub fn large(table: Box<FieldTable>) -> Hash {
+        Hash(Packed::large(table))
+    }
+
+    /// What it is made of, for RDB.
+    pub fn form(&self) -> Form<'_, FieldTable> {
+        self.0.form()
+    }
+
     /// An empty hash.
     pub fn new() -> Hash {
-        Hash::Listpack(Listpack::new())
+        Hash::small(Listpack::new())
     }
 
     /// A hash from a listpack of a file whose fields are known to be distinct and to have values.
     pub fn from_listpack(listpack: Listpack, config: &HashConfig) -> Hash {
         let fits = listpack.len() / 2 <= config.max_listpack_entries
             && listpack.iter().all(|element| element.len() <= config.max_listpack_value);
-        let mut hash = Hash::Listpack(listpack);
+        let mut hash = Hash::small(listpack);
         if !fits {
             hash.grow(config);
         }
@@ -82,7 +95,7 @@ impl Hash {
         pairs: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
         config: &HashConfig,
     ) {
-        if let Hash::Listpack(_) = self {
+        if let FormMut::Small(_) = self.0.form_mut() {
             let longest = config.max_listpack_value;
             if pairs.len() > config.max_listpack_entries || { pairs }
                 .any(|(field, value)| field.len() > longest || value.len() > longest)
@@ -92,19 +105,24 @@ impl Hash {
         }
     }
 
+    /// Whether it is the small form.
+    pub fn is_listpack(&self) -> bool {
+        self.0.is_small()
+    }
+
     /// The name that OBJECT ENCODING shows.
     pub fn encoding_name(&self) -> &'static str {
-        match self {
-            Hash::Listpack(_) => "listpack",
-            Hash::Table(_) => "hashtable",
+        match self.0.form() {
+            Form::Small(_) => "listpack",
+            Form::Large(_) => "hashtable",
         }
     }
 
     /// All fields, those whose time has come but which nobody removed yet included.
     pub fn len(&self) -> usize {
-        match self {
-            Hash::Listpack(pairs) => pairs.len() / 2,
-            Hash::Table(table) => table.len(),
+        match self.0.form() {
+            Form::Small(pairs) => pairs.len() / 2,
+            Form::Large(table) => table.len(),
         }
     }
 
@@ -114,13 +132,13 @@ impl Hash {
 
     /// A field that exists at `now_ms`.
     pub fn get(&self, field: &[u8], now_ms: i64) -> Option<Pair<'_>> {
-        match self {
-            Hash::Listpack(pairs) => {
+        match self.0.form() {
+            Form::Small(pairs) => {
                 let at = find(pairs, field)?;
                 let value = pairs.next(at).map(|value| pairs.get(value))?;
                 Some(Pair { field: pairs.get(at), value, expiry_ms: None })
             }
-            Hash::Table(table) => table.get(field).filter(|f| !f.is_due(now_ms)).map(|f| Pair {
+            Form::Large(table) => table.get(field).filter(|f| !f.is_due(now_ms)).map(|f| Pair {
                 field: Element::Str(f.field),
                 value: Element::Str(f.value),
                 expiry_ms: f.expiry_ms,
@@ -141,7 +159,7 @@ impl Hash {
         now_ms: i64,
         config: &HashConfig,
     ) -> bool {
-        if let Hash::Listpack(pairs) = self {
+        if let FormMut::Small(pairs) = self.0.form_mut() {
             let longest = config.max_listpack_value;
             let fits =
                 field.len() <= longest && value.len() <= longest && !matches!(expiry, SetExpiry::At(_));
@@ -157,15 +175,17 @@ impl Hash {
 
     /// Removes a field that exists at `now_ms`; true if there was one.
     pub fn remove(&mut self, field: &[u8], now_ms: i64) -> bool {
-        match self {
-            Hash::Listpack(pairs) => match find(pairs, field) {
+        match self.0.form_mut() {
+            FormMut::Small(pairs) => match find(pairs, field) {
                 Some(at) => {
                     pairs.remove(at, 2);
                     true
                 }
                 None => false,
             },
-            Hash::Table(table) => table.get(field).is_some_and(|f| !f.is_due(now_ms)) && table.remove(field),
+            FormMut::Large(table) => {
+                table.get(field).is_some_and(|f| !f.is_due(now_ms)) && table.remove(field)
+            }
         }
     }
 
@@ -187,26 +207,26 @@ impl Hash {
 
     /// Fields that have an expiry.
     pub fn expiring(&self) -> usize {
-        match self {
-            Hash::Listpack(_) => 0,
-            Hash::Table(table) => table.expiring(),
+        match self.0.form() {
+            Form::Small(_) => 0,
+            Form::Large(table) => table.expiring(),
         }
     }
 
     /// No field expires before this Unix time in ms; `None` if no field has an expiry. Cheap, and at worst early.
     pub fn earliest_expiry_ms(&self) -> Option<i64> {
-        match self {
-            Hash::Listpack(_) => None,
-            Hash::Table(table) => table.earliest_expiry_ms(),
+        match self.0.form() {
+            Form::Small(_) => None,
+            Form::Large(table) => table.earliest_expiry_ms(),
         }
     }
 
     /// Removes at most `limit` fields whose time has come and shows their names. Returns how many; fewer than
     /// `limit` means that none is left.
     pub fn expire_due(&mut self, now_ms: i64, limit: usize, mut visit: impl FnMut(&[u8])) -> usize {
-        match self {
-            Hash::Listpack(_) => 0,
-            Hash::Table(table) => table.expire_due(now_ms, limit, |f| visit(f.field)),
+        match self.0.form_mut() {
+            FormMut::Small(_) => 0,
+            FormMut::Large(table) => table.expire_due(now_ms, limit, |f| visit(f.field)),
         }
     }
 
@@ -223,13 +243,13 @@ impl Hash {
 
     /// A field that exists at `now_ms`, chosen with equal chances.
     pub fn random(&self, now_ms: i64, rng: &mut Rng) -> Option<Pair<'_>> {
-        match self {
-            Hash::Listpack(pairs) => {
+        match self.0.form() {
+            Form::Small(pairs) => {
                 let at = pairs.seek(2 * rng.below(self.len() as u64) as i64)?;
                 let value = pairs.next(at).map(|value| pairs.get(value))?;
                 Some(Pair { field: pairs.get(at), value, expiry_ms: None })
             }
-            Hash::Table(table) => {
+            Form::Large(table) => {
                 for _ in 0..RANDOM_TRIES {
                     let pick = table.random(rng).map(Pair::from)?;
                     if !pick.is_due(now_ms) {
@@ -253,7 +273,7 @@ impl Hash {
             let len = living.len();
             return walk_sample(living.into_iter(), len, count, rng, visit);
         }
-        let Hash::Table(table) = self else {
+        let Form::Large(table) = self.0.form() else {
             return walk_sample(self.iter(), self.len(), count, rng, visit);
         };
         // Where most picks would hit a field that was taken before.
@@ -273,12 +293,12 @@ impl Hash {
     /// Shows fields that exist at `now_ms` from `cursor` on until about `count` came; returns the next cursor, 0
     /// at the end. Listpacks come whole. A field that stays for a whole scan is shown, by a table exactly once.
     pub fn scan(&self, cursor: u64, count: usize, now_ms: i64, mut visit: impl FnMut(Pair<'_>)) -> u64 {
-        match self {
-            Hash::Listpack(_) => {
+        match self.0.form() {
+            Form::Small(_) => {
                 self.iter().for_each(visit);
                 0
             }
-            Hash::Table(table) => table.scan(cursor, count, |f| {
+            Form::Large(table) => table.scan(cursor, count, |f| {
                 if !f.is_due(now_ms) {
                     visit(f.into());
                 }
@@ -288,10 +308,10 @@ impl Hash {
 
     /// A copy of the fields that exist at `now_ms`, in the same form.
     pub fn clone_living(&self, now_ms: i64, config: &HashConfig) -> Hash {
-        match self {
-            Hash::Listpack(pairs) => Hash::Listpack(pairs.clone()),
-            Hash::Table(table) if !self.may_have_due(now_ms) => Hash::Table(table.clone()),
-            Hash::Table(_) => {
+        match self.0.form() {
+            Form::Small(pairs) => Hash::small(pairs.clone()),
+            Form::Large(table) if !self.may_have_due(now_ms) => Hash::large(Box::new(table.clone())),
+            Form::Large(_) => {
                 let mut copy = Box::new(FieldTable::new(config.seed));
                 for pair in self.living(now_ms) {
                     let expiry = pair.expiry_ms.map_or(SetExpiry::Clear, SetExpiry::At);
@@ -299,32 +319,32 @@ impl Hash {
                         copy.set(field, value, expiry, now_ms);
                     }
                 }
-                Hash::Table(copy)
+                Hash::large(copy)
             }
         }
     }
 
     /// Heap bytes; a table's entries are extrapolated from `samples` of them (0: all).
     pub fn memory_usage(&self, samples: usize) -> usize {
-        match self {
-            Hash::Listpack(pairs) => pairs.allocated_bytes(),
-            Hash::Table(table) => table.memory_usage(samples),
+        match self.0.form() {
+            Form::Small(pairs) => pairs.allocated_bytes(),
+            Form::Large(table) => table.memory_usage(samples),
         }
     }
 
     fn grow(&mut self, config: &HashConfig) -> &mut FieldTable {
-        if let Hash::Listpack(pairs) = self {
+        if let FormMut::Small(pairs) = self.0.form_mut() {
             let mut table = Box::new(FieldTable::with_capacity(config.seed, pairs.len() / 2));
             let (mut left, mut right) = (itoa::Buffer::new(), itoa::Buffer::new());
             for pair in self.iter() {
                 let (field, value) = (pair.field.as_bytes(&mut left), pair.value.as_bytes(&mut right));
                 table.set(field, value, SetExpiry::Clear, 0);
             }
-            *self = Hash::Table(table);
+            *self = Hash::large(table);
         }
-        match self {
-            Hash::Table(table) => table,
-            Hash::Listpack(_) => unreachable!("made a table above"),
+        match self.0.form_mut() {
+            FormMut::Large(table) => table,
+            FormMut::Small(_) => unreachable!("made a table above"),
         }
     }
 }
@@ -372,15 +392,5 @@ fn walk_sample<'a>(
 impl Default for Hash {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Clone for Hash {
-    /// A copy of everything, fields whose time has come included.
-    fn clone(&self) -> Self {
-        match self {
-            Hash::Listpack(pairs) => Hash::Listpack(pairs.clone()),
-            Hash::Table(table) => Hash::Table(table.clone()),
-        }
     }
 }
