@@ -1,14 +1,13 @@
-//! Large collections on a running server: what they cost per element, and how long other clients wait while one goes.
+//! Large collections on a running server: what they cost per element, and how long the server is busy while one
+//! goes.
 
 mod footprint;
 mod stall;
 
 pub use footprint::{FOOTPRINTS, Footprint, footprint};
-pub use stall::{Ending, KINDS, Stall, stall};
+pub use stall::{Ending, KINDS, stall};
 
-use crate::client::{Client, encode};
-use std::io::{self, Write as _};
-use std::net::TcpStream;
+use crate::client::Client;
 
 /// Commands in one write.
 const BATCH: u64 = 2_000;
@@ -39,11 +38,4 @@ fn words(words: &[&[u8]]) -> Vec<Vec<u8>> {
 /// Scatters numbers, so that neighbours don't come one after the other.
 fn scatter(number: u64) -> u64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
-}
-
-/// Writes a command without waiting for its reply.
-fn post(stream: &mut TcpStream, request: &[Vec<u8>]) -> io::Result<()> {
-    let mut wire = Vec::new();
-    encode(&mut wire, request);
-    stream.write_all(&wire)
 }
