@@ -13,7 +13,7 @@ mod sync {
     pub use shuttle::sync::{Arc, Mutex, MutexGuard};
 
     pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        mutex.lock().unwrap()
+        mutex.lock().expect("nobody panics with a lock")
     }
 }
 
@@ -225,7 +225,7 @@ fn play(fault: Fault) {
             world.time_out(&waiter);
         }
     }));
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().expect("a thread that ends"));
     world.check(4, 3);
 }
 

@@ -52,8 +52,8 @@ pub fn check(history: &History) -> Verdict {
         // The step that was answered first goes on top: mostly it is the right one.
         let mut next: Vec<(u64, Position)> = Vec::new();
         let deadline = deadline(history, &position);
-        for client in 0..clients {
-            let Some(operation) = history[client].get(position.done[client]) else { continue };
+        for (client, steps) in history.iter().enumerate() {
+            let Some(operation) = steps.get(position.done[client]) else { continue };
             if operation.sent_ns <= deadline {
                 next.extend(follow(&position, client, operation).map(|p| (operation.answered_ns, p)));
             }
