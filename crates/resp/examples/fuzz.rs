@@ -12,8 +12,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const TARGETS: &[(&str, fn(&[u8]))] =
-    &[("resp_reply", resp_reply::check), ("resp_request", resp_request::check)];
+/// A target's name and its check of one input.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] = &[("resp_reply", resp_reply::check), ("resp_request", resp_request::check)];
 /// Inputs stay below this, so that many of them fit a second.
 const MOST_BYTES: usize = 8 << 10;
 /// What parsers trip over, besides chance.

@@ -208,8 +208,6 @@ fn substr(cx: &mut Cx) -> Outcome {
     getrange(cx)
 }
 
-/// Looks at a string, or at nothing, without counting a hit or a miss.
-
 #[cfg(test)]
 mod tests {
     use super::*;

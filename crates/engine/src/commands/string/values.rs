@@ -277,10 +277,10 @@ fn set(cx: &mut Cx) -> Outcome {
     if !options.get {
         cx.reply.ok();
     }
-    if let ExpiryUpdate::At(at_ms) = expiry {
-        if is_past(cx, at_ms) {
-            return Ok(expire_at_once(cx, key));
-        }
+    if let ExpiryUpdate::At(at_ms) = expiry
+        && is_past(cx, at_ms)
+    {
+        return Ok(expire_at_once(cx, key));
     }
     if expiry == ExpiryUpdate::Keep {
         // One that has passed is none to be kept.
@@ -588,6 +588,7 @@ fn delifeq(cx: &mut Cx) -> Outcome {
     Ok(Effect::rewrite(cx.journal_on(), || OwnedCommand::new("DEL").arg(key)))
 }
 
+/// Looks at a string, or at nothing, without counting a hit or a miss.
 pub(super) fn peek_string<'v>(keys: &'v mut Keys, key: &[u8]) -> Result<Option<StrRef<'v>>, CommandError> {
     match keys.peek(key) {
         None => Ok(None),
