@@ -207,7 +207,8 @@ impl AofLog {
                 pending.bytes.extend_from_slice(format!("#TS:{now_s}\r\n").as_bytes());
             }
         }
-        if pending.db != Some(db) {
+        // MULTI is of no database: as in the reference, the choice belongs to the transaction.
+        if pending.db != Some(db) && !matches!(args, [b"MULTI"]) {
             pending.db = Some(db);
             put_command(&mut pending.bytes, &[b"SELECT", itoa::Buffer::new().format(db.0).as_bytes()]);
         }
