@@ -149,6 +149,9 @@ fn truncate_to(file: &Path, name: &str, found: &Analysis, seconds: i64, is_last:
         println!("Truncate nothing in AOF {name} to timestamp {seconds}");
         return Ok(());
     };
+    if offset == 0 {
+        return Err(format!("AOF {name} has nothing up to timestamp {seconds}, aborting..."));
+    }
     if !is_last {
         return Err(format!(
             "Failed to truncate AOF {name} to timestamp {seconds} to offset {offset} because it is not the last \

@@ -164,6 +164,9 @@ fn set(cx: &mut Cx) -> Outcome {
     let mut apply = |old: &Config, new: &mut Config, changes: &_| shared.host.apply_config(old, new, changes);
     match shared.config.set(&pairs, context, &mut apply) {
         Ok(changes) => {
+            if let Some(log) = cx.shared.persist.aof.log() {
+                log.set_timestamps(cx.shared.config.load().aof_timestamp_enabled);
+            }
             if changes.contains("appendonly") {
                 switch_aof(cx)?;
             }

@@ -70,6 +70,8 @@ pub(super) struct Begun {
     pub preface: Preface,
     options: EncodeOptions,
     pub form: Form,
+    /// `aof-timestamp-enabled`, for a base of commands.
+    stamped: bool,
     checksum: bool,
     /// `rdb-key-save-delay`: sleep per key.
     delay: Duration,
@@ -106,7 +108,16 @@ pub(super) fn begin(
         collector,
     };
     let delay = delay(config.rdb_key_save_delay);
-    Begun { job: Arc::new(job), walking, preface, options, form, checksum: config.rdbchecksum, delay }
+    Begun {
+        job: Arc::new(job),
+        walking,
+        preface,
+        options,
+        form,
+        stamped: config.aof_timestamp_enabled,
+        checksum: config.rdbchecksum,
+        delay,
+    }
 }
 
 /// Microseconds; a negative setting means a fraction of one.
@@ -151,7 +162,10 @@ impl Begun {
         let preface = std::mem::take(&mut self.preface);
         let mut writer = match self.form {
             Form::Rdb => Writing::Rdb(Box::new(RdbWriter::begin(out, encoder, self.checksum, preface)?)),
-            Form::Commands => Writing::Commands(CommandWriter::new(out)),
+            Form::Commands => {
+                let stamp_s = self.stamped.then(|| super::save::clock_ms() / 1000);
+                Writing::Commands(CommandWriter::begin(out, stamp_s)?)
+            }
         };
         let collector = &self.job.collector;
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {

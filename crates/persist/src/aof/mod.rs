@@ -15,8 +15,12 @@ pub struct CommandWriter<W> {
 }
 
 impl<W: Write> CommandWriter<W> {
-    pub fn new(out: W) -> Self {
-        CommandWriter { out, db: None }
+    /// With `stamp_s` (Unix seconds), a timestamp comes first.
+    pub fn begin(mut out: W, stamp_s: Option<i64>) -> io::Result<Self> {
+        if let Some(now_s) = stamp_s {
+            out.write_all(format!("#TS:{now_s}\r\n").as_bytes())?;
+        }
+        Ok(CommandWriter { out, db: None })
     }
 
     /// Whole commands for one database.
