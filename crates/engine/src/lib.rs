@@ -25,6 +25,7 @@ pub mod pubsub;
 pub mod queue;
 pub mod reclaim;
 pub mod registry;
+pub mod replication;
 pub mod scripting;
 pub mod session;
 pub mod shared;

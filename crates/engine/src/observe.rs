@@ -19,19 +19,16 @@ pub struct Observe {
     pub latency: LatencyMonitor,
     pub rates: Rates,
     pub turns: Turns,
-    /// The replication history's name, 40 hexadecimal digits, while this server has had no primary.
-    pub replication_id: String,
 }
 
 impl Observe {
     /// Nothing noted yet.
-    pub fn new(replication_id: String) -> Self {
+    pub fn new() -> Self {
         Observe {
             commandlog: CommandLog::default(),
             latency: LatencyMonitor::default(),
             rates: Rates::default(),
             turns: Turns::default(),
-            replication_id,
         }
     }
 }

@@ -219,6 +219,7 @@ impl Engine {
         if self.worker == 0 {
             self.shared.observe.rates.tick(&self.shared.stats, self.now_ms);
             crate::persist::save::cron(&self.shared, &self.config, self.now_ms);
+            self.shared.replication.cron(&self.shared, &self.config, self.now_ms);
         }
         let (eval, functions) = self.machines.used_memory();
         self.shared.scripts.note_memory(self.worker, eval, functions);
@@ -233,7 +234,7 @@ impl Engine {
 
     /// Whether this server removes expired keys itself (a primary does).
     pub(crate) fn deletes_expired(&self) -> bool {
-        self.policy.delete_expired
+        self.policy.delete_expired && !self.shared.replication.is_replica()
     }
 
     /// Access to keys under a lock that isn't a command's.
@@ -428,11 +429,18 @@ impl Engine {
         if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) {
             return refuse(self.shared.scripts.busy_error());
         }
-        if self.shared.loading.load(Relaxed) && !command.is(Flags::LOADING) {
+        if let Some(error) = self.role_refusal(command, session) {
+            return refuse(error);
+        }
+        if self.shared.loading.load(Relaxed)
+            && !command.is(Flags::LOADING)
+            && session.origin == Origin::Client
+        {
             return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
         }
         if self.shared.persist.stopped.load(Relaxed) != 0
             && (command.is(Flags::WRITE) || command.full_name == "ping")
+            && session.origin == Origin::Client
             && let Some(text) = self.shared.persist.refusal(&self.config)
         {
             return refuse(CommandError::owned(text));
@@ -472,6 +480,7 @@ impl Engine {
         match self.shared.pause.mode(self.now_ms) {
             PauseMode::Off => false,
             _ if session.info.kind() == ClientKind::Replica || session.monitor => false,
+            _ if session.origin != Origin::Client => false,
             PauseMode::All => true,
             PauseMode::Writes if command.role == Role::Exec => self.queued_writes(session),
             PauseMode::Writes => self.may_replicate(command, args),
@@ -512,10 +521,19 @@ impl Engine {
         };
         // Read under the locks: whoever attaches a reader holds all of them.
         self.policy.journal_on = self.shared.journal_on();
+        // As for the role.
+        if let Some(error) = self.role_refusal(command, session) {
+            self.refuse(Some(command.id), error, session, reply);
+            return Flow::Next;
+        }
         let db = session.db;
         let start = reply.len();
-        let outcome = self.execute(command, Origin::Client, space, &hashed, session, args, reply);
+        let outcome = self.execute(command, session.origin, space, &hashed, session, args, reply);
+        let changed = outcome.changed();
         self.journal(db, outcome, args);
+        if changed && self.policy.journal_on {
+            session.written = self.shared.replication.backlog.end();
+        }
         self.deliver_events(space, Some(session.id()));
         if session.tracking.is_some() || self.shared.monitors.any() || !self.outbox.is_empty() {
             self.tell_clients(command, session, args);
@@ -646,6 +664,10 @@ impl Engine {
             // What is imported may have passed on its way: whoever imports sees it, and nothing removes it.
             policy.delete_expired = false;
             policy.see_expired |= session.import_source;
+        }
+        if shared.replication.is_replica() {
+            policy.delete_expired = false;
+            policy.see_expired |= origin == Origin::Primary;
         }
         reply.set_protocol(session.protocol);
         let mut cx = Cx {
@@ -986,6 +1008,15 @@ pub(crate) fn run_found(
         };
         inner.keys.policy.touch = !inner.session.no_touch || command.role == Role::Touch;
         let outcome = match command.spec.handler {
+            // A script is no write by itself.
+            _ if origin == Origin::Script
+                && command.is(Flags::WRITE)
+                && inner.shared.replication.is_replica()
+                && inner.config.replica_read_only
+                && inner.session.origin == Origin::Client =>
+            {
+                Err(crate::replication::read_only())
+            }
             Some(handler) if command.spec.arity.accepts(args.len()) => handler(&mut inner),
             _ => Err(CommandError::Arity(command.full_name.into())),
         };

@@ -3,11 +3,13 @@
 use crate::blocking::Waiter;
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use crate::pubsub::Subscriptions;
+use crate::replication::SyncRequest;
 use crate::queue::CommandQueue;
 use crate::shared::Shared;
 use crate::tracking::TrackingState;
 use crate::watch::{WatchedKey, Watches};
 use kara_base::ids::DbIndex;
+use kara_replication::replica::ReplicaConf;
 use kara_resp::Protocol;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -68,6 +70,16 @@ pub struct Session {
     pub monitor: bool,
     /// Watched keys, and whether each existed then.
     pub watched: Vec<(WatchedKey, bool)>,
+    /// Whose commands these are: a client's, or our primary's.
+    pub origin: Origin,
+    /// Of a primary's stream: the role it belongs to.
+    pub epoch: u64,
+    /// What REPLCONF told so far.
+    pub replica: Option<Box<ReplicaConf>>,
+    /// The connection becomes a replica's: with `close_now`, it is handed over instead of being closed.
+    pub handover: Option<Box<SyncRequest>>,
+    /// The stream's offset behind the last write.
+    pub written: u64,
     watch_broken: Arc<AtomicBool>,
 }
 
@@ -93,6 +105,11 @@ impl Session {
             reply_is_push: false,
             monitor: false,
             watched: Vec::new(),
+            origin: Origin::Client,
+            epoch: 0,
+            replica: None,
+            handover: None,
+            written: 0,
             watch_broken: Arc::default(),
         }
     }

@@ -10,6 +10,7 @@ use crate::persist::Persist;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
 use crate::registry::Registry;
+use crate::replication::Replication;
 use crate::scripting::Scripts;
 use crate::stats::Stats;
 use crate::tracking::Tracking;
@@ -152,6 +153,7 @@ pub struct Shared {
     pub watches: Watches,
     pub scripts: Scripts,
     pub persist: Persist,
+    pub replication: Replication,
     pub pubsub: PubSub,
     pub tracking: Tracking,
     pub monitors: Monitors,

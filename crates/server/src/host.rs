@@ -2,13 +2,14 @@
 
 use crate::apply::Process;
 use crate::listen::Listeners;
+use crate::replication;
 use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
 use kara_engine::config::{ApplyError, Changes, Config};
 use kara_engine::log::{Level, LogSink};
 use kara_engine::shared::{Host, Message};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -55,6 +56,7 @@ struct Inner {
     stopping: AtomicBool,
     process: Process,
     sockets: Mutex<Listeners>,
+    replicas: OnceLock<replication::Handle>,
 }
 
 /// A handle to the process; cheap to clone.
@@ -88,6 +90,7 @@ impl ServerHost {
             stopping: AtomicBool::new(false),
             process,
             sockets: Mutex::new(sockets),
+            replicas: OnceLock::new(),
         }))
     }
 
@@ -150,6 +153,17 @@ impl ServerHost {
     /// The listening sockets.
     pub fn sockets(&self) -> &Mutex<Listeners> {
         &self.0.sockets
+    }
+
+    /// The replicas' thread, once it runs.
+    pub fn replicas(&self) -> Option<&replication::Handle> {
+        self.0.replicas.get()
+    }
+
+    /// Lets connections become replicas'.
+    pub fn set_replicas(&self, handle: replication::Handle) {
+        // There is one such thread.
+        let _ = self.0.replicas.set(handle);
     }
 
     /// A warning for the log.

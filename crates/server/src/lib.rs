@@ -9,6 +9,7 @@ pub mod host;
 pub mod listen;
 pub mod log;
 pub mod pacing;
+pub mod replication;
 pub mod run;
 pub mod serve;
 pub mod signals;

@@ -3,6 +3,7 @@
 use crate::apply::Process;
 use crate::host::ServerHost;
 use crate::listen::Listeners;
+use crate::replication::{Replicas, run_upstream};
 use crate::worker::{WAKE, Worker};
 use kara_base::clock::Ticker;
 use kara_base::hash::HashSeed;
@@ -10,6 +11,7 @@ use kara_base::rng::Rng;
 use kara_engine::blocking::WaitingLists;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::ConfigStore;
+use kara_engine::log::Level;
 use kara_engine::observe::Observe;
 use kara_engine::pipeline::Engine;
 use kara_engine::reclaim::Reclaimer;
@@ -66,8 +68,8 @@ impl Server {
         let keyspace = Keyspace::new(KeyspaceOptions { shards, databases: current.databases as usize, seed });
         let shared = Arc::new(Shared {
             keyspace,
-            stats: Stats::new(workers, registry.all().len()),
-            observe: Observe::new(run_id(&mut Rng::new(secret[2].rotate_left(32) ^ secret[3]))),
+            stats: Stats::new(workers + 1, registry.all().len()),
+            observe: Observe::new(),
             registry,
             config,
             clients: Default::default(),
@@ -86,8 +88,9 @@ impl Server {
             reply_peak_reset_ms: AtomicI64::new(kara_engine::shared::REPLY_PEAK_RESET_MS),
             reply_resizing: AtomicBool::new(true),
             watches: Default::default(),
-            scripts: kara_engine::scripting::Scripts::new(workers),
+            scripts: kara_engine::scripting::Scripts::new(workers + 1),
             persist: Default::default(),
+            replication: Default::default(),
             pubsub: Default::default(),
             tracking: Default::default(),
             monitors: Default::default(),
@@ -98,6 +101,19 @@ impl Server {
         std::thread::Builder::new()
             .name("lazyfree".into())
             .spawn(move || reclaiming.run(&freed_for.reclaimer))?;
+        let replicas = Replicas::new()?;
+        host.set_replicas(replicas.handle());
+        let served = shared.clone();
+        std::thread::Builder::new().name("replicas".into()).spawn(move || {
+            if let Err(error) = replicas.run(&served) {
+                served.host.log(Level::Warning, &format!("Replicas can't be served any more: {error}"));
+            }
+        })?;
+        let own = shared.clone();
+        std::thread::Builder::new()
+            .name("upstream".into())
+            .stack_size(STACK)
+            .spawn(move || run_upstream(&own))?;
         Ok(Server { shared, host, polls, seed: secret[3] })
     }
 

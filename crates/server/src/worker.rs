@@ -8,6 +8,7 @@ mod mail;
 use crate::conn::{Conn, Sent};
 use crate::host::{Mail, ServerHost};
 use crate::pacing::Pacing;
+use crate::replication::NewReplica;
 use crate::transport::Transport;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
@@ -558,6 +559,11 @@ impl Worker {
             *done = base + end;
             self.read_own_mail(Some(conn));
             if conn.session.close_now {
+                if conn.session.handover.is_some() {
+                    // The answers so far go first, on the other thread.
+                    conn.output.extend_from_slice(self.reply.as_bytes());
+                    self.reply.clear();
+                }
                 return End::Close;
             }
             if conn.session.close_after_reply {
@@ -638,8 +644,15 @@ impl Worker {
         }
         self.engine.client_gone(&mut conn.session);
         self.by_id.remove(&conn.session.id());
-        self.shared.clients.remove(conn.session.id());
         self.free.push(slot);
+        match (conn.session.handover.take(), self.host.replicas()) {
+            (Some(request), Some(replicas)) if end == End::Close => {
+                let output = conn.output.split_off(conn.sent);
+                let info = conn.session.info.clone();
+                replicas.adopt(NewReplica { transport: conn.transport, info, request: *request, output });
+            }
+            _ => self.shared.clients.remove(conn.session.id()),
+        }
     }
 
     /// Some times a second: time-outs, figures for CLIENT LIST, expiry.

@@ -15,6 +15,7 @@ use crate::clients::ClientInfo;
 use crate::effect::OwnedCommand;
 use crate::registry::Command;
 use crate::session::Session;
+use crate::shared::Shared;
 use kara_base::ids::DbIndex;
 use kara_keyspace::Kind;
 use kara_resp::{Protocol, Writer};
@@ -64,18 +65,20 @@ impl WaitFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtTimeout {
     NullArray,
-    /// WAIT: no replica has acknowledged anything.
-    NoReplicas,
+    /// WAIT: the replicas that have acknowledged an offset.
+    Replicas(u64),
     /// WAITAOF: neither has the disk.
     NoDisks,
 }
 
 impl AtTimeout {
     /// Writes it.
-    pub fn write(self, reply: &mut Writer) {
+    pub fn write(self, shared: &Shared, reply: &mut Writer) {
         match self {
             AtTimeout::NullArray => reply.null_array(),
-            AtTimeout::NoReplicas => reply.integer(0),
+            AtTimeout::Replicas(offset) => {
+                reply.integer(shared.replication.acknowledged(offset) as i64);
+            }
             AtTimeout::NoDisks => {
                 reply.array(2);
                 reply.integer(0);

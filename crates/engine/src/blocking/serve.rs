@@ -195,7 +195,7 @@ impl Engine {
         claim.end();
         self.shared.waiting.leave(&waiter);
         let mut answer = Writer::new(waiter.what.protocol);
-        waiter.what.at_timeout.write(&mut answer);
+        waiter.what.at_timeout.write(&self.shared, &mut answer);
         self.account_wait(&waiter.what, waiter.what.first_ns, answer.len());
         self.end_wait(session, answer.as_bytes(), reply);
         true
@@ -243,7 +243,7 @@ impl Cx<'_, '_> {
         let command = self.stats.command(wait.command.id);
         command.record(wait.first_ns, self.config.latency_tracking);
         match how {
-            Unblock::Timeout => wait.at_timeout.write(&mut reply),
+            Unblock::Timeout => wait.at_timeout.write(self.shared, &mut reply),
             Unblock::Error => {
                 reply.error(UNBLOCKED);
                 self.stats.error_replies.add(1);

@@ -12,6 +12,7 @@ pub mod list;
 pub mod persistence;
 pub mod pubsub;
 pub mod scripting;
+pub mod replication;
 pub mod server;
 pub mod set;
 mod shared;
@@ -49,6 +50,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     persistence::COMMANDS,
     pubsub::COMMANDS,
     scripting::COMMANDS,
+    replication::COMMANDS,
     set::COMMANDS,
     server::COMMANDS,
     sort::COMMANDS,

@@ -186,7 +186,15 @@ const PUBLISH: Spec = Spec {
 fn publish(cx: &mut Cx) -> Outcome {
     let receivers = cx.shared.pubsub.publish(cx.arg(1), cx.arg(2), cx.outbox);
     cx.reply.integer(receivers as i64);
+    pass_on(cx);
     Ok(Effect::None)
+}
+
+/// Replicas have subscribers, too.
+fn pass_on(cx: &Cx) {
+    if cx.journal_on() && cx.session.origin == Origin::Client {
+        cx.shared.replication.tell_replicas(cx.keys.db, cx.args);
+    }
 }
 
 const SPUBLISH: Spec = Spec {

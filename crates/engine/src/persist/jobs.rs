@@ -64,7 +64,7 @@ impl Job {
 }
 
 /// A snapshot that has begun, for the thread that writes it.
-pub(super) struct Begun {
+pub(crate) struct Begun {
     pub job: Arc<Job>,
     walking: Vec<Arc<AtomicBool>>,
     pub preface: Preface,
@@ -85,8 +85,24 @@ pub(super) fn begin(
     kind: JobKind,
     now_ms: i64,
 ) -> Begun {
+    begin_in(shared, config, space, kind, now_ms, Version::Valkey80)
+}
+
+/// The same for replicas, in the version that they read.
+pub(crate) fn begin_as(shared: &Shared, config: &Config, space: &mut Locked<'_>, version: Version) -> Begun {
+    begin_in(shared, config, space, JobKind::Rdb, super::save::clock_ms(), version)
+}
+
+fn begin_in(
+    shared: &Shared,
+    config: &Config,
+    space: &mut Locked<'_>,
+    kind: JobKind,
+    now_ms: i64,
+    version: Version,
+) -> Begun {
     let collector = Collector::new();
-    let options = EncodeOptions { version: Version::Valkey80, compress: config.rdbcompression };
+    let options = EncodeOptions { version, compress: config.rdbcompression };
     let notes = annotate(config, now_ms);
     let preface = preface(shared, space, now_ms, kind == JobKind::AofRewrite);
     let commands = kind == JobKind::AofRewrite && !config.aof_use_rdb_preamble;
@@ -131,13 +147,16 @@ pub(super) fn preface(shared: &Shared, space: &Locked<'_>, now_ms: i64, aof_base
         let stats = space.stats(DbIndex(db));
         DbSize { db, keys: stats.keys as u64, expires: stats.expires as u64 }
     });
-    let aux = vec![
+    let mut aux = vec![
         ("valkey-ver", "9.1.2".to_owned()),
         ("redis-bits", usize::BITS.to_string()),
         ("ctime", (now_ms / 1000).to_string()),
         ("used-mem", kara_base::alloc::used_memory().to_string()),
         ("aof-base", u8::from(aof_base).to_string()),
     ];
+    if !aof_base {
+        aux.extend(crate::replication::sync::notes(shared));
+    }
     let functions = shared.persist.functions.lock().clone();
     Preface { aux, functions, sizes: sizes.filter(|size| size.keys > 0).collect() }
 }
@@ -260,7 +279,7 @@ fn drain<W: Write>(collector: &Collector, writer: &mut Writing<W>) -> io::Result
 }
 
 /// Starts `work` on a thread of its own; the job is over when it returns.
-pub(super) fn spawn(
+pub(crate) fn spawn(
     shared: &Shared,
     begun: Begun,
     work: impl FnOnce(&Arc<Shared>, Begun) + Send + 'static,

@@ -67,6 +67,15 @@ pub(super) struct IntoKeyspace<'a, 'k> {
     pub delay: Duration,
     pub since_breath: u32,
     pub base_offset: u64,
+    pub place: Place,
+}
+
+/// What a file says about its place in a replication stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub db: u32,
+    pub id: Option<String>,
+    pub offset: Option<u64>,
 }
 
 /// Entries between two breaths.
@@ -92,6 +101,9 @@ impl LoadSink for IntoKeyspace<'_, '_> {
                 log(self.shared, Level::Notice, format!("RDB memory usage when created {mb:.2} Mb"));
                 self.shared.persist.loading.writer_memory.store(bytes.max(0) as u64, Relaxed);
             }
+            (b"repl-stream-db", Ok(db)) => self.place.db = u32::try_from(db).unwrap_or(0),
+            (b"repl-id", _) => self.place.id = Some(value.into_owned()),
+            (b"repl-offset", Ok(offset)) => self.place.offset = u64::try_from(offset).ok(),
             (b"aof-base" | b"aof-preamble", Ok(1)) => log(self.shared, Level::Notice, "RDB is base AOF"),
             _ => {}
         }
@@ -155,6 +167,17 @@ pub(super) fn load_stream<R: Read>(
     manner: Manner,
     base_offset: u64,
 ) -> Result<(LoadReport, Buffered<R>), LoadFault> {
+    load_placed(shared, config, target, input, manner, base_offset).map(|(report, rest, _)| (report, rest))
+}
+
+fn load_placed<R: Read>(
+    shared: &Shared,
+    config: &Config,
+    target: Target<'_, '_>,
+    input: R,
+    manner: Manner,
+    base_offset: u64,
+) -> Result<(LoadReport, Buffered<R>, Place), LoadFault> {
     let now_ms = super::save::clock_ms();
     let options = LoadOptions {
         limits: value_limits(config, shared),
@@ -171,6 +194,7 @@ pub(super) fn load_stream<R: Read>(
         delay: super::jobs::delay(config.key_load_delay),
         since_breath: 0,
         base_offset,
+        place: Place::default(),
     };
     let (report, rest) = load(input, &options, &mut sink)?;
     let mut text = format!(
@@ -181,7 +205,25 @@ pub(super) fn load_stream<R: Read>(
         text.push_str(&format!(", empty keys skipped: {}", report.empty));
     }
     log(shared, Level::Notice, text + ".");
-    Ok((report, rest))
+    let place = std::mem::take(&mut sink.place);
+    Ok((report, rest, place))
+}
+
+/// Loads what a primary sends, keys whose time has come included: that is for the primary to say. Gives the database that
+/// the stream has selected, what was read behind the data, and the stream.
+pub(crate) fn from_primary<R: Read>(
+    shared: &Arc<Shared>,
+    config: &Config,
+    input: R,
+) -> Result<(DbIndex, Vec<u8>, R), String> {
+    let manner = Manner { overwrite: false, is_aof_base: true };
+    let target = Target::Shards(shared.keyspace.unlocked());
+    let (report, rest, place) =
+        load_placed(shared, config, target, input, manner, 0).map_err(|fault| fault.to_string())?;
+    note(shared, &report);
+    let db = shared.keyspace.db(u64::from(place.db)).unwrap_or(DbIndex(0));
+    let (rest, input) = rest.into_rest();
+    Ok((db, rest, input))
 }
 
 fn explain(shared: &Shared, fault: &LoadFault) {

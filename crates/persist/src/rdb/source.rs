@@ -120,6 +120,11 @@ impl<R: Read> Buffered<R> {
             Err(error) => Err(error),
         }
     }
+
+    /// What was read but not taken, and the stream behind it.
+    pub fn into_rest(self) -> (Vec<u8>, R) {
+        (self.buffer[self.at..self.end].to_vec(), self.input)
+    }
 }
 
 impl<R: Read> Source for Buffered<R> {

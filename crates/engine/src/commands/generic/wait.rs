@@ -24,7 +24,7 @@ fn parse_timeout_ms(cx: &Cx, position: usize) -> Result<i64, CommandError> {
 fn wait_for_replicas(cx: &mut Cx, replicas: i64, timeout_ms: i64, at_timeout: AtTimeout) -> Outcome {
     let wait = WaitFor { at_timeout, ..WaitFor::key(Kind::Stream, 0..0, timeout_ms) };
     if replicas <= 0 || !cx.wait(wait) {
-        at_timeout.write(cx.reply);
+        at_timeout.write(cx.shared, cx.reply);
     }
     Ok(Effect::None)
 }
@@ -47,7 +47,28 @@ pub(super) const WAIT: Spec = Spec {
 fn wait(cx: &mut Cx) -> Outcome {
     let replicas = cx.int(1)?;
     let timeout_ms = parse_timeout_ms(cx, 2)?;
-    wait_for_replicas(cx, replicas, timeout_ms, AtTimeout::NoReplicas)
+    let replication = &cx.shared.replication;
+    if replication.is_replica() {
+        return Err(CommandError::text(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is \
+             configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+        ));
+    }
+    let offset = cx.session.written;
+    let acknowledged = replication.acknowledged(offset);
+    let enough = i64::try_from(acknowledged).is_ok_and(|n| n >= replicas);
+    let wait = WaitFor {
+        at_timeout: AtTimeout::Replicas(offset),
+        ..WaitFor::key(Kind::Stream, 0..0, timeout_ms)
+    };
+    if enough || !cx.wait(wait) {
+        cx.reply.integer(acknowledged as i64);
+        return Ok(Effect::None);
+    }
+    let wanted = usize::try_from(replicas).unwrap_or(usize::MAX);
+    replication.waits().add(cx.session.info.clone(), offset, wanted);
+    replication.backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+    Ok(Effect::None)
 }
 
 pub(super) const WAITAOF: Spec = Spec {

@@ -22,7 +22,10 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("instantaneous_output_kbps", kb(rates.output_bytes));
     page.fields(&[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
     page.field("rejected_connections", t.rejected_connections);
-    page.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    let replication = &facts.cx.shared.replication;
+    page.field("sync_full", replication.syncs_full.load(Relaxed));
+    page.field("sync_partial_ok", replication.syncs_partial.load(Relaxed));
+    page.field("sync_partial_err", replication.syncs_refused.load(Relaxed));
     page.field("expired_keys", t.expired_keys);
     page.field("expired_fields", t.expired_fields);
     page.field("expired_stale_perc", "0.00");

@@ -1,0 +1,497 @@
+//! Our place in replication: role and history, who reads from us, whom we read from, and what follows for commands.
+//!
+//! Boundary: sockets are the server's; what a packet means is the crate `replication`'s. A change of role happens with
+//! every shard held and the state locked: no command and no byte of a stream falls between two roles.
+
+pub mod sync;
+pub mod upstream;
+mod waits;
+
+use crate::clients::ClientInfo;
+use crate::config::Config;
+use crate::error::CommandError;
+use crate::pipeline::Engine;
+use crate::registry::{Command, Role};
+use crate::session::{Origin, Session};
+use crate::shared::Shared;
+use crate::spec::Flags;
+use kara_base::ids::DbIndex;
+use kara_keyspace::{JournalSink, Locked};
+use kara_replication::backlog::Backlog;
+use kara_replication::ids::{Refused, ReplId, ReplIds};
+use kara_replication::replica::{Replica, ReplicaConf};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+/// Bits of the gate that commands look at.
+pub mod gate {
+    /// We have a primary.
+    pub const REPLICA: u8 = 1;
+    /// The link to it is down.
+    pub const LINK_DOWN: u8 = 2;
+    /// Fewer good replicas than `min-replicas-to-write`.
+    pub const FEW_REPLICAS: u8 = 4;
+}
+
+/// The state of the link to our primary, under the names that ROLE shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Connect,
+    Connecting,
+    Sync,
+    Connected,
+}
+
+impl Link {
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Connect => "connect",
+            Link::Connecting => "connecting",
+            Link::Sync => "sync",
+            Link::Connected => "connected",
+        }
+    }
+}
+
+/// Our primary and what is known of the link.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub host: Vec<u8>,
+    pub port: u16,
+    pub link: Link,
+    /// Unix ms of the last byte from it; 0: none yet.
+    pub heard_ms: i64,
+    pub down_since_ms: i64,
+    /// Bytes of a data set that comes: read, and expected (-1 where that isn't told).
+    pub sync_read: u64,
+    pub sync_total: i64,
+    pub sync_ms: i64,
+    /// What was read from the stream, processed or not.
+    pub read_offset: u64,
+    /// The next handshake asks the primary to step back (FAILOVER).
+    pub failover: bool,
+}
+
+/// What changes together.
+#[derive(Debug)]
+pub struct State {
+    pub ids: ReplIds,
+    pub primary: Option<Upstream>,
+    /// Our data are those of `ids` up to the log's end: a primary of that history may continue them.
+    pub resumable: bool,
+    pub replicas: Vec<Arc<Member>>,
+    /// The log gets what our commands do.
+    attached: bool,
+    /// Since when nobody reads the log, Unix ms.
+    idle_since_ms: i64,
+    /// A failover under way, as INFO names it.
+    pub failover: Option<Failover>,
+}
+
+/// A planned hand-over to a replica.
+#[derive(Clone, Debug)]
+pub struct Failover {
+    pub target: Option<(Vec<u8>, u16)>,
+    pub until_ms: Option<i64>,
+    pub force: bool,
+    /// We have stepped back and wait for the replica to take over.
+    pub in_progress: bool,
+}
+
+/// A replica and its client.
+#[derive(Debug)]
+pub struct Member {
+    pub info: Arc<ClientInfo>,
+    pub replica: Replica,
+}
+
+/// What PSYNC or SYNC asked for; the connection belongs to the replicas' thread from then on.
+#[derive(Debug)]
+pub struct SyncRequest {
+    /// History and offset of the next byte; `None`: SYNC, of tools that know no histories.
+    pub psync: Option<(String, i64)>,
+    pub conf: ReplicaConf,
+}
+
+/// Everything about replication that all threads share.
+#[derive(Debug)]
+pub struct Replication {
+    pub backlog: Arc<Backlog>,
+    gate: AtomicU8,
+    epoch: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+    pub syncs_full: AtomicU64,
+    pub syncs_partial: AtomicU64,
+    pub syncs_refused: AtomicU64,
+    pub input_bytes: AtomicU64,
+    pub output_bytes: AtomicU64,
+    waits: waits::Waits,
+}
+
+/// A new history's id.
+pub fn new_id() -> ReplId {
+    let bits = kara_base::hash::random_u64;
+    let text: String = (0..3).map(|_| format!("{:016x}", bits())).collect();
+    text.chars().take(40).collect()
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        let state = State {
+            ids: ReplIds::new(new_id()),
+            primary: None,
+            resumable: false,
+            replicas: Vec::new(),
+            attached: false,
+            idle_since_ms: 0,
+            failover: None,
+        };
+        Replication {
+            backlog: Arc::default(),
+            gate: AtomicU8::new(0),
+            epoch: AtomicU64::new(0),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            syncs_full: AtomicU64::new(0),
+            syncs_partial: AtomicU64::new(0),
+            syncs_refused: AtomicU64::new(0),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+            waits: waits::Waits::default(),
+        }
+    }
+}
+
+impl Replication {
+    /// What stands in commands' way; mostly nothing.
+    #[inline]
+    pub fn gate(&self) -> u8 {
+        self.gate.load(Relaxed)
+    }
+
+    /// Whether we have a primary.
+    #[inline]
+    pub fn is_replica(&self) -> bool {
+        self.gate() & gate::REPLICA != 0
+    }
+
+    /// Counts changes of role.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
+    /// Reads or changes the state.
+    pub fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.state.lock())
+    }
+
+    fn set_gate(&self, bit: u8, on: bool) {
+        if on {
+            self.gate.fetch_or(bit, SeqCst);
+        } else {
+            self.gate.fetch_and(!bit, SeqCst);
+        }
+    }
+
+    /// Why a command may not run in our role, if so.
+    #[cold]
+    fn refusal(&self, command: Command, session: &Session, config: &Config) -> Option<CommandError> {
+        let gate = self.gate();
+        if session.origin == Origin::Primary {
+            let stale = session.epoch != self.epoch();
+            return stale.then_some(CommandError::text("ERR The stream is not our primary's any more"));
+        }
+        let writes = command.is(Flags::WRITE)
+            || command.role == Role::Exec
+                && session
+                    .multi
+                    .iter()
+                    .flat_map(|multi| multi.queue.commands())
+                    .any(|queued| queued.is(Flags::WRITE));
+        if gate & gate::REPLICA == 0 {
+            let few = gate & gate::FEW_REPLICAS != 0 && writes;
+            return few.then_some(CommandError::text("NOREPLICAS Not enough good replicas to write."));
+        }
+        if writes && config.replica_read_only {
+            return Some(read_only());
+        }
+        let stale = gate & gate::LINK_DOWN != 0 && !config.replica_serve_stale_data;
+        (stale && !command.is(Flags::STALE)).then_some(CommandError::text(
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        ))
+    }
+
+    /// Appends what our primary sent and has been processed, unless the role has changed since `epoch`. `db`: what its
+    /// stream has selected behind it.
+    pub fn feed(&self, epoch: u64, bytes: &[u8], db: DbIndex) -> bool {
+        let _no_change_meanwhile = self.state.lock();
+        if self.epoch() != epoch {
+            return false;
+        }
+        self.backlog.append_raw(bytes, Some(db));
+        true
+    }
+
+    /// A command for replicas that changes no data (PUBLISH).
+    pub fn tell_replicas(&self, db: DbIndex, args: &[&[u8]]) {
+        if self.state.lock().attached {
+            self.backlog.append(db, args);
+        }
+    }
+
+    /// Makes our commands' effects go to the log, or not any more. Every shard must be held.
+    fn attach(&self, shared: &Shared, state: &mut State, on: bool) {
+        if state.attached != on {
+            state.attached = on;
+            let sink: Arc<dyn JournalSink> = self.backlog.clone();
+            if on {
+                shared.keyspace.journal().attach(sink);
+            } else {
+                shared.keyspace.journal().detach(&sink);
+            }
+        }
+    }
+
+    /// Has a log for the first replica's sake. Every shard must be held.
+    fn open_log(&self, shared: &Shared, state: &mut State, config: &Config) {
+        if self.backlog.activate(config.repl_backlog_size) && state.primary.is_none() {
+            // What was not logged can't be continued by anybody.
+            state.ids = ReplIds::new(new_id());
+        }
+        if state.primary.is_none() {
+            self.attach(shared, state, true);
+        }
+    }
+
+    /// REPLICAOF host port. Every shard must be held.
+    pub fn become_replica(&self, shared: &Shared, _: &Locked<'_>, host: &[u8], port: u16, failover: bool) {
+        let mut state = self.state.lock();
+        let now_ms = crate::persist::save::clock_ms();
+        if state.primary.is_none() {
+            state.resumable = true;
+        }
+        self.attach(shared, &mut state, false);
+        state.primary = Some(Upstream {
+            host: host.to_vec(),
+            port,
+            link: Link::Connect,
+            heard_ms: 0,
+            down_since_ms: now_ms,
+            sync_read: 0,
+            sync_total: 0,
+            sync_ms: now_ms,
+            read_offset: self.backlog.end(),
+            failover,
+        });
+        self.epoch.fetch_add(1, SeqCst);
+        self.set_gate(gate::REPLICA | gate::LINK_DOWN, true);
+        self.set_gate(gate::FEW_REPLICAS, false);
+        drop(state);
+        shared.config.update(|config| config.replicaof.0 = Some((host.to_vec(), port)));
+        self.changed.notify_all();
+        waits::unblock_all(shared);
+    }
+
+    /// REPLICAOF NO ONE: what follows is a history of our own. Every shard must be held.
+    pub fn become_primary(&self, shared: &Shared, _: &Locked<'_>) {
+        let mut state = self.state.lock();
+        if state.primary.take().is_none() {
+            return;
+        }
+        self.epoch.fetch_add(1, SeqCst);
+        let end = self.backlog.end();
+        state.ids.shift(new_id(), end);
+        state.resumable = true;
+        state.idle_since_ms = crate::persist::save::clock_ms();
+        // They are to learn the new id.
+        state.dismiss("promoted");
+        self.backlog.forget_db();
+        if self.backlog.extent().active {
+            self.attach(shared, &mut state, true);
+        }
+        self.set_gate(gate::REPLICA | gate::LINK_DOWN, false);
+        drop(state);
+        shared.config.update(|config| config.replicaof.0 = None);
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until there is a primary to connect to, and gives it with the epoch.
+    pub fn await_primary(&self) -> (Upstream, u64) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(primary) = &state.primary {
+                return (primary.clone(), self.epoch());
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Judges a replica's wish: its position in the log, or that it needs everything.
+    pub fn judge(&self, request: &SyncRequest) -> Result<u64, Refused> {
+        let state = self.state.lock();
+        let Some((id, offset)) = &request.psync else { return Err(Refused::Asked) };
+        let verdict = state.ids.serve(id, *offset, self.backlog.extent());
+        match verdict {
+            Ok(_) => self.syncs_partial.fetch_add(1, Relaxed),
+            Err(Refused::Asked) => 0,
+            Err(_) => self.syncs_refused.fetch_add(1, Relaxed),
+        };
+        verdict
+    }
+
+    /// A replica has come.
+    pub fn join(&self, member: Arc<Member>) {
+        self.state.lock().replicas.push(member);
+    }
+
+    /// It has gone.
+    pub fn part(&self, member: &Arc<Member>, now_ms: i64) {
+        let mut state = self.state.lock();
+        state.replicas.retain(|known| !Arc::ptr_eq(known, member));
+        if state.replicas.is_empty() {
+            state.idle_since_ms = now_ms;
+        }
+    }
+
+    /// The least position that a replica still has to read from.
+    pub fn keep_for(&self, positions: impl Iterator<Item = u64>) {
+        self.backlog.set_needed(positions.min());
+    }
+
+    /// How many replicas have processed the stream up to an offset.
+    pub fn acknowledged(&self, offset: u64) -> usize {
+        let state = self.state.lock();
+        let has = |m: &&Arc<Member>| m.replica.is_online() && m.replica.acked.load(Relaxed) >= offset;
+        state.replicas.iter().filter(has).count()
+    }
+
+    /// The same for what their disks hold.
+    pub fn acknowledged_on_disk(&self, offset: u64) -> usize {
+        let state = self.state.lock();
+        let has = |m: &&Arc<Member>| m.replica.is_online() && m.replica.synced.load(Relaxed) >= offset;
+        state.replicas.iter().filter(has).count()
+    }
+
+    /// Replicas that were heard of within `min-replicas-max-lag`.
+    pub fn good_replicas(&self, config: &Config, now_ms: i64) -> usize {
+        let state = self.state.lock();
+        let max = i64::try_from(config.min_replicas_max_lag).unwrap_or(i64::MAX);
+        state.replicas.iter().filter(|m| m.replica.is_online() && m.replica.lag_s(now_ms) <= max).count()
+    }
+
+    /// Some times a second.
+    pub fn cron(&self, shared: &Shared, config: &Config, now_ms: i64) {
+        self.backlog_cron(shared, config, now_ms);
+        let wanted = usize::try_from(config.min_replicas_to_write).unwrap_or(usize::MAX);
+        let few = wanted > 0
+            && config.min_replicas_max_lag > 0
+            && !self.is_replica()
+            && self.good_replicas(config, now_ms) < wanted;
+        self.set_gate(gate::FEW_REPLICAS, few);
+        self.failover_cron(shared, now_ms);
+    }
+
+    fn backlog_cron(&self, shared: &Shared, config: &Config, now_ms: i64) {
+        self.backlog.resize(config.repl_backlog_size);
+        let ttl_ms = i64::try_from(config.repl_backlog_ttl).unwrap_or(i64::MAX).saturating_mul(1000);
+        let over = |state: &State| {
+            state.primary.is_none()
+                && state.attached
+                && state.replicas.is_empty()
+                && ttl_ms > 0
+                && now_ms.saturating_sub(state.idle_since_ms) > ttl_ms
+        };
+        if over(&self.state.lock()) {
+            let _space = shared.keyspace.lock_all();
+            let mut state = self.state.lock();
+            if over(&state) {
+                // Whoever comes now can't tell what we do meanwhile: a history of its own.
+                self.attach(shared, &mut state, false);
+                self.backlog.deactivate();
+                state.ids = ReplIds::new(new_id());
+            }
+        }
+    }
+
+    /// A planned hand-over goes on: the target has everything, or the time is over.
+    fn failover_cron(&self, shared: &Shared, now_ms: i64) {
+        let Some(failover) = self.state.lock().failover.clone() else { return };
+        if failover.in_progress {
+            return;
+        }
+        let timed_out = failover.until_ms.is_some_and(|until| now_ms >= until);
+        if timed_out && !failover.force {
+            self.end_failover(shared, "Replica never caught up before timeout");
+            return;
+        }
+        let end = self.backlog.end();
+        let target = {
+            let state = self.state.lock();
+            let caught_up =
+                |m: &&Arc<Member>| m.replica.is_online() && m.replica.acked.load(Relaxed) >= end;
+            let address = |m: &Arc<Member>| {
+                (m.replica.address().as_bytes().to_vec(), m.replica.conf.listening_port)
+            };
+            match &failover.target {
+                Some(target) if timed_out => Some(target.clone()),
+                Some(target) => {
+                    state.replicas.iter().filter(caught_up).map(address).find(|known| known == target)
+                }
+                None => state.replicas.iter().find(caught_up).map(address),
+            }
+        };
+        if let Some((host, port)) = target {
+            if let Some(failover) = &mut self.state.lock().failover {
+                failover.in_progress = true;
+            }
+            let space = shared.keyspace.lock_all();
+            self.become_replica(shared, &space, &host, port, true);
+        } else {
+            self.backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+        }
+    }
+
+    /// The hand-over is over, one way or the other: clients may write again.
+    pub fn end_failover(&self, shared: &Shared, why: &str) {
+        if self.state.lock().failover.take().is_some() {
+            shared.host.log(crate::log::Level::Notice, &format!("FAILOVER: {why}"));
+            shared.pause.clear();
+            for worker in 0..shared.workers {
+                shared.host.post(worker, crate::shared::Message::Resume);
+            }
+        }
+    }
+
+    /// Who waits in WAIT.
+    pub fn waits(&self) -> &waits::Waits {
+        &self.waits
+    }
+}
+
+impl State {
+    /// All replicas shall connect anew.
+    pub fn dismiss(&mut self, why: &'static str) {
+        for member in &self.replicas {
+            *member.replica.ending.lock() = Some(why);
+        }
+    }
+}
+
+/// The error for writes on a replica.
+pub fn read_only() -> CommandError {
+    CommandError::text("READONLY You can't write against a read only replica.")
+}
+
+impl Engine {
+    /// Whether our role refuses the command. To be asked before a command is queued or run, and again under its locks.
+    #[inline]
+    pub(crate) fn role_refusal(&self, command: Command, session: &Session) -> Option<CommandError> {
+        let replication = &self.shared.replication;
+        if replication.gate() == 0 && session.origin == Origin::Client {
+            return None;
+        }
+        replication.refusal(command, session, &self.config)
+    }
+}

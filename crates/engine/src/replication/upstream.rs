@@ -1,0 +1,220 @@
+//! Our primary's stream: its bytes in, its commands run in order.
+
+use super::Link;
+use super::sync::set_link_down;
+use crate::clients::{ClientFlags, ClientInfo, ClientKind};
+use crate::pipeline::Engine;
+use crate::session::{Origin, Session};
+use crate::shared::Shared;
+use kara_base::ids::DbIndex;
+use kara_base::rng::Rng;
+use kara_replication::ids::ReplId;
+use kara_resp::{Limits, ParseState, Protocol, Request, Step, Writer};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Whoever waits longer for a shard than this many commands take gets it.
+const BREATH: u32 = 64;
+
+/// The stream of one primary, as long as its link and our role last.
+pub struct Stream {
+    shared: Arc<Shared>,
+    engine: Engine,
+    session: Session,
+    reply: Writer,
+    parse: ParseState,
+    request: Request,
+    input: Vec<u8>,
+    /// Bytes that are processed but belong to a transaction that isn't through.
+    held: Vec<u8>,
+    pub epoch: u64,
+    /// The primary wants to know how far we are.
+    pub ack_wanted: bool,
+}
+
+impl Stream {
+    /// Begins behind what our data hold; `db` is what the stream has selected there.
+    pub fn begin(shared: &Arc<Shared>, epoch: u64, addr: String, laddr: String, fd: i32, db: DbIndex) -> Stream {
+        let now_ms = crate::persist::save::clock_ms();
+        let id = shared.clients.next_id();
+        let info =
+            Arc::new(ClientInfo::new(id, shared.workers, addr, laddr, fd, now_ms, ClientFlags::PRIMARY));
+        info.kind.store(ClientKind::Primary as u8, Relaxed);
+        shared.clients.insert(info.clone());
+        let mut session = Session::new(info, true);
+        session.origin = Origin::Primary;
+        session.epoch = epoch;
+        session.select(db);
+        Stream {
+            engine: Engine::new(shared.clone(), shared.workers, now_ms, Rng::new(kara_base::hash::random_u64())),
+            shared: shared.clone(),
+            session,
+            reply: Writer::new(Protocol::Resp2),
+            parse: ParseState::default(),
+            request: Request::new(),
+            input: Vec::new(),
+            held: Vec::new(),
+            epoch,
+            ack_wanted: false,
+        }
+    }
+
+    /// Whether CLIENT KILL or the like ends the link.
+    pub fn is_killed(&self) -> bool {
+        self.session.info.kill.load(Relaxed)
+    }
+
+    /// Runs what is whole. The error ends the link.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let now_ms = crate::persist::save::clock_ms();
+        let info = &self.session.info;
+        info.last_interaction_ms.store(now_ms, Relaxed);
+        info.net_in.store(info.net_in.load(Relaxed) + bytes.len() as u64, Relaxed);
+        self.shared.replication.input_bytes.fetch_add(bytes.len() as u64, Relaxed);
+        self.shared.replication.with(|state| {
+            if let Some(primary) = &mut state.primary {
+                primary.heard_ms = now_ms;
+                primary.read_offset = primary.read_offset.saturating_add(bytes.len() as u64);
+            }
+        });
+        self.input.try_reserve(bytes.len()).map_err(|_| "Out of memory for the stream".to_owned())?;
+        self.input.extend_from_slice(bytes);
+        self.engine.begin_turn(now_ms);
+        let shared = self.shared.clone();
+        let mut space = shared.keyspace.unlocked();
+        let input = std::mem::take(&mut self.input);
+        let mut done = 0;
+        let mut since_breath = 0;
+        let result = loop {
+            if done == input.len() {
+                break Ok(());
+            }
+            match self.parse.parse(&input[done..], &limits(), &mut self.request) {
+                Ok(Step::Complete { consumed }) => {
+                    let raw = &input[done..done + consumed];
+                    let request = std::mem::take(&mut self.request);
+                    let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
+                    request.args(raw, &mut args);
+                    let run = self.run(&mut space, &args, raw);
+                    drop(args);
+                    self.request = request;
+                    done += consumed;
+                    if let Err(error) = run {
+                        break Err(error);
+                    }
+                    since_breath += 1;
+                    if since_breath >= BREATH {
+                        since_breath = 0;
+                        space.release();
+                    }
+                }
+                Ok(Step::NeedMore { consumed, .. }) => {
+                    if consumed > 0 && !self.pass_on(&input[done..done + consumed]) {
+                        break Err("The role has changed".to_owned());
+                    }
+                    done += consumed;
+                    break Ok(());
+                }
+                Err(error) => break Err(format!("Protocol error in the primary's stream: {error}")),
+            }
+        };
+        drop(space);
+        self.engine.end_batch();
+        self.input = input;
+        self.input.drain(..done);
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+        result
+    }
+
+    fn run(&mut self, space: &mut kara_keyspace::Locked<'_>, args: &[&[u8]], raw: &[u8]) -> Result<(), String> {
+        let is = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+        if is(0, b"REPLCONF") {
+            self.ack_wanted |= is(1, b"GETACK");
+        } else {
+            self.engine.run(space, &mut self.session, args, &mut self.reply);
+            if self.reply.as_bytes().first() == Some(&b'-') && self.session.multi.is_none() {
+                self.complain(args);
+            }
+            self.reply.clear();
+        }
+        if self.pass_on(raw) { Ok(()) } else { Err("The role has changed".to_owned()) }
+    }
+
+    /// What was processed goes to our own replicas, a transaction only as a whole; true unless the role has changed.
+    fn pass_on(&mut self, raw: &[u8]) -> bool {
+        let replication = &self.shared.replication;
+        if self.session.multi.is_some() {
+            self.held.extend_from_slice(raw);
+            return replication.epoch() == self.epoch;
+        }
+        if self.held.is_empty() {
+            return replication.feed(self.epoch, raw, self.session.db);
+        }
+        self.held.extend_from_slice(raw);
+        let held = std::mem::take(&mut self.held);
+        replication.feed(self.epoch, &held, self.session.db)
+    }
+
+    fn complain(&self, args: &[&[u8]]) {
+        let name = args.first().copied().unwrap_or_default().escape_ascii().to_string();
+        let error = self.reply.as_bytes().get(1..).unwrap_or_default().escape_ascii().to_string();
+        let text = format!("== CRITICAL == This replica is sending an error to its primary: '{error}' after processing the command '{name}'");
+        self.shared.host.log(crate::log::Level::Warning, &text);
+    }
+}
+
+fn limits() -> Limits {
+    Limits { max_bulk_len: i64::MAX, ..Limits::default() }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.engine.client_gone(&mut self.session);
+        self.shared.clients.remove(self.session.id());
+    }
+}
+
+/// Notes what the link does, unless the role has changed since `epoch`.
+pub fn set_link(shared: &Shared, epoch: u64, link: Link) -> bool {
+    let now_ms = crate::persist::save::clock_ms();
+    let current = shared.replication.with(|state| {
+        if shared.replication.epoch() != epoch {
+            return false;
+        }
+        let Some(primary) = &mut state.primary else { return false };
+        if primary.link == Link::Connected && link != Link::Connected {
+            primary.down_since_ms = now_ms;
+        }
+        primary.link = link;
+        if link == Link::Connected {
+            primary.heard_ms = now_ms;
+            primary.failover = false;
+        }
+        set_link_down(shared, link != Link::Connected);
+        true
+    });
+    if current && link == Link::Connected {
+        shared.replication.end_failover(shared, "The replica has taken over");
+    }
+    current
+}
+
+/// The primary continues our history, under a new id if there is one. False: the role has changed.
+pub fn continued(shared: &Shared, epoch: u64, id: Option<ReplId>) -> bool {
+    let config = shared.config.load();
+    shared.replication.with(|state| {
+        if shared.replication.epoch() != epoch {
+            return false;
+        }
+        let replication = &shared.replication;
+        if let Some(id) = id.filter(|id| *id != state.ids.id) {
+            state.ids.shift(id, replication.backlog.end());
+            state.dismiss("the history has a new id");
+        }
+        replication.backlog.activate(config.repl_backlog_size);
+        true
+    })
+}

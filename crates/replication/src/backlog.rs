@@ -1,0 +1,369 @@
+//! The replication stream as one log that all replicas read by offset: nobody has a copy of its own.
+//!
+//! Offsets count the stream's bytes: `end` is the offset of the last byte, a reader at `position` wants the byte
+//! `position + 1` next. What is older than the configured size goes, unless an attached replica still has to read it.
+
+use kara_base::ids::{DbIndex, JournalOffset};
+use kara_keyspace::JournalSink;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+/// The log grows and shrinks by blocks of this size.
+const BLOCK: usize = 64 << 10;
+
+/// The log.
+pub struct Backlog {
+    inner: Mutex<Inner>,
+    end: AtomicU64,
+    /// The reading thread sleeps and wants to be woken by the next append.
+    asleep: AtomicBool,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+struct Inner {
+    /// Each holds `BLOCK` bytes, but for the last.
+    blocks: VecDeque<Vec<u8>>,
+    /// The offset before the first byte of the first block.
+    first: u64,
+    /// Bytes up to here are given up.
+    start: u64,
+    end: u64,
+    size: u64,
+    /// The least position of an attached replica.
+    needed: Option<u64>,
+    /// The database that the stream's reader has selected.
+    db: Option<DbIndex>,
+    active: bool,
+}
+
+/// What the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub active: bool,
+    /// Bytes up to this offset are gone.
+    pub start: u64,
+    pub end: u64,
+    /// The database that is selected at the end, if that is known.
+    pub db: Option<DbIndex>,
+}
+
+impl Extent {
+    /// Whether a reader at that position can be served.
+    pub fn holds(&self, position: u64) -> bool {
+        self.active && position >= self.start && position <= self.end
+    }
+}
+
+impl std::fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backlog").field("end", &self.end()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        let inner = Inner {
+            blocks: VecDeque::new(),
+            first: 0,
+            start: 0,
+            end: 0,
+            size: 1 << 20,
+            needed: None,
+            db: None,
+            active: false,
+        };
+        Backlog {
+            inner: Mutex::new(inner),
+            end: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            wake: OnceLock::new(),
+        }
+    }
+}
+
+impl Backlog {
+    /// How the reading thread is woken. To be set once.
+    pub fn set_waker(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        // A second reader doesn't exist.
+        let _ = self.wake.set(wake);
+    }
+
+    /// The offset of the last byte.
+    pub fn end(&self) -> u64 {
+        self.end.load(SeqCst)
+    }
+
+    pub fn extent(&self) -> Extent {
+        let inner = self.inner.lock();
+        Extent { active: inner.active, start: inner.start, end: inner.end, db: inner.db }
+    }
+
+    /// Begins to keep the stream; false if it is kept already.
+    pub fn activate(&self, size: u64) -> bool {
+        let mut inner = self.inner.lock();
+        inner.size = size;
+        if inner.active {
+            return false;
+        }
+        inner.active = true;
+        inner.forget();
+        true
+    }
+
+    /// Gives up what is kept; offsets go on.
+    pub fn deactivate(&self) {
+        let mut inner = self.inner.lock();
+        inner.active = false;
+        inner.forget();
+    }
+
+    /// Forgets everything and goes on behind `end`: the stream is another one now.
+    pub fn restart(&self, end: u64, db: Option<DbIndex>) {
+        let mut inner = self.inner.lock();
+        inner.end = end;
+        inner.forget();
+        inner.db = db;
+        self.end.store(end, SeqCst);
+    }
+
+    /// `repl-backlog-size`, in bytes.
+    pub fn resize(&self, size: u64) {
+        let mut inner = self.inner.lock();
+        inner.size = size;
+        inner.trim();
+    }
+
+    /// The least position that is still to be read; `None`: nobody reads.
+    pub fn set_needed(&self, position: Option<u64>) {
+        let mut inner = self.inner.lock();
+        inner.needed = position;
+        inner.trim();
+    }
+
+    /// The next record will say its database whatever was selected before.
+    pub fn forget_db(&self) {
+        self.inner.lock().db = None;
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        self.inner.lock().blocks.len() * BLOCK
+    }
+
+    /// Appends what a primary sent, as it is. `db`: what is selected behind it.
+    pub fn append_raw(&self, bytes: &[u8], db: Option<DbIndex>) {
+        let mut inner = self.inner.lock();
+        inner.put(bytes);
+        if db.is_some() {
+            inner.db = db;
+        }
+        inner.trim();
+        self.end.store(inner.end, SeqCst);
+        drop(inner);
+        self.wake();
+    }
+
+    /// Appends a command that concerns no database (PING, REPLCONF GETACK).
+    pub fn append_plain(&self, args: &[&[u8]]) {
+        let mut inner = self.inner.lock();
+        if !inner.active {
+            return;
+        }
+        inner.command(args);
+        inner.trim();
+        self.end.store(inner.end, SeqCst);
+        drop(inner);
+        self.wake();
+    }
+
+    /// Copies at most `max` bytes from behind `position` into `into`, in the place of what it held. False: they are gone.
+    pub fn read(&self, position: u64, max: usize, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        let inner = self.inner.lock();
+        if !inner.active || position < inner.start || position > inner.end {
+            return false;
+        }
+        let mut at = usize::try_from(position - inner.first).unwrap_or(usize::MAX);
+        let mut left = max.min(usize::try_from(inner.end - position).unwrap_or(usize::MAX));
+        while left > 0 {
+            let Some(block) = inner.blocks.get(at / BLOCK) else { break };
+            let some = block.get(at % BLOCK..).unwrap_or_default();
+            let n = some.len().min(left);
+            into.extend_from_slice(&some[..n]);
+            if n == 0 {
+                break;
+            }
+            at += n;
+            left -= n;
+        }
+        true
+    }
+
+    /// The reading thread is about to sleep, having read everything up to `position`. False: there is more already.
+    pub fn sleep(&self, position: u64) -> bool {
+        self.asleep.store(true, SeqCst);
+        if self.end() > position {
+            self.asleep.store(false, SeqCst);
+            return false;
+        }
+        true
+    }
+
+    fn wake(&self) {
+        if self.asleep.load(SeqCst)
+            && self.asleep.swap(false, SeqCst)
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
+        }
+    }
+}
+
+impl Inner {
+    fn forget(&mut self) {
+        self.blocks.clear();
+        self.first = self.end;
+        self.start = self.end;
+        self.db = None;
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) {
+        if !self.active {
+            self.end += bytes.len() as u64;
+            self.forget();
+            return;
+        }
+        self.end += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if self.blocks.back().is_none_or(|block| block.len() == BLOCK) {
+                self.blocks.push_back(Vec::with_capacity(BLOCK));
+            }
+            let Some(block) = self.blocks.back_mut() else { return };
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - block.len()));
+            block.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    fn head(&mut self, mark: u8, number: usize) {
+        let mut text = itoa::Buffer::new();
+        self.put(&[mark]);
+        self.put(text.format(number).as_bytes());
+        self.put(b"\r\n");
+    }
+
+    fn command(&mut self, args: &[&[u8]]) {
+        self.head(b'*', args.len());
+        for arg in args {
+            self.head(b'$', arg.len());
+            self.put(arg);
+            self.put(b"\r\n");
+        }
+    }
+
+    fn record(&mut self, db: DbIndex, args: &[&[u8]]) {
+        if self.db != Some(db) {
+            self.command(&[b"SELECT", itoa::Buffer::new().format(db.0).as_bytes()]);
+            self.db = Some(db);
+        }
+        self.command(args);
+    }
+
+    fn trim(&mut self) {
+        let wanted = self.end.saturating_sub(self.size);
+        let keep = self.needed.map_or(wanted, |needed| needed.min(wanted));
+        self.start = self.start.max(keep);
+        while self.start - self.first >= BLOCK as u64 && self.blocks.len() > 1 {
+            self.blocks.pop_front();
+            self.first += BLOCK as u64;
+        }
+    }
+}
+
+impl JournalSink for Backlog {
+    fn append(&self, db: DbIndex, args: &[&[u8]]) -> JournalOffset {
+        self.append_group(&[(db, args)])
+    }
+
+    fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) -> JournalOffset {
+        let mut inner = self.inner.lock();
+        if !inner.active {
+            return JournalOffset(inner.end);
+        }
+        for (db, args) in group {
+            inner.record(*db, args);
+        }
+        inner.trim();
+        let end = inner.end;
+        self.end.store(end, SeqCst);
+        drop(inner);
+        self.wake();
+        JournalOffset(end)
+    }
+
+    fn offset(&self) -> JournalOffset {
+        JournalOffset(self.end.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(backlog: &Backlog, position: u64) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        backlog.read(position, usize::MAX, &mut out).then_some(out)
+    }
+
+    #[test]
+    fn records_select_their_database_once() {
+        let backlog = Backlog::default();
+        assert!(backlog.activate(1 << 20) && !backlog.activate(1 << 20));
+        backlog.append(DbIndex(3), &[b"DEL", b"k"]);
+        backlog.append(DbIndex(3), &[b"DEL", b"l"]);
+        let text = "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n*2\r\n$3\r\nDEL\r\n$1\r\nl\r\n";
+        assert_eq!(all(&backlog, 0).unwrap(), text.as_bytes());
+        assert_eq!(backlog.end(), text.len() as u64);
+        assert_eq!(all(&backlog, 23).unwrap(), &text.as_bytes()[23..]);
+    }
+
+    #[test]
+    fn what_is_old_goes_unless_somebody_needs_it() {
+        let backlog = Backlog::default();
+        backlog.activate(1000);
+        backlog.set_needed(Some(0));
+        let bytes: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+        for piece in bytes.chunks(777) {
+            backlog.append_raw(piece, None);
+        }
+        assert_eq!(all(&backlog, 0).unwrap(), bytes);
+        backlog.set_needed(Some(100_000));
+        assert!(all(&backlog, 99_999).is_none());
+        assert_eq!(all(&backlog, 100_000).unwrap(), &bytes[100_000..]);
+        backlog.set_needed(None);
+        assert_eq!(backlog.extent().start, 299_000);
+        assert_eq!(all(&backlog, 299_000).unwrap(), &bytes[299_000..]);
+        assert!(all(&backlog, 300_001).is_none());
+        backlog.restart(7, None);
+        assert_eq!(all(&backlog, 7).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once() {
+        let backlog = Backlog::default();
+        backlog.activate(1000);
+        let count = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        backlog.set_waker(Box::new(move || {
+            counted.fetch_add(1, SeqCst);
+        }));
+        backlog.append_plain(&[b"PING"]);
+        assert!(!backlog.sleep(0));
+        assert!(backlog.sleep(backlog.end()));
+        backlog.append_plain(&[b"PING"]);
+        backlog.append_plain(&[b"PING"]);
+        assert_eq!(count.load(SeqCst), 1);
+    }
+}

@@ -1,0 +1,9 @@
+//! Replication's sockets: a thread for all replicas, one for the link to our primary. Workers only hand connections over.
+
+mod fanout;
+mod link;
+mod replicas;
+mod upstream;
+
+pub use replicas::{Handle, NewReplica, Replicas};
+pub use upstream::run as run_upstream;
