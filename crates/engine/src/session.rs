@@ -3,8 +3,8 @@
 use crate::blocking::Waiter;
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use crate::pubsub::Subscriptions;
-use crate::replication::SyncRequest;
 use crate::queue::CommandQueue;
+use crate::replication::SyncRequest;
 use crate::shared::Shared;
 use crate::tracking::TrackingState;
 use crate::watch::{WatchedKey, Watches};

@@ -323,7 +323,8 @@ mod tests {
         assert!(backlog.activate(1 << 20) && !backlog.activate(1 << 20));
         backlog.append(DbIndex(3), &[b"DEL", b"k"]);
         backlog.append(DbIndex(3), &[b"DEL", b"l"]);
-        let text = "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n*2\r\n$3\r\nDEL\r\n$1\r\nl\r\n";
+        let text =
+            "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n*2\r\n$3\r\nDEL\r\n$1\r\nl\r\n";
         assert_eq!(all(&backlog, 0).unwrap(), text.as_bytes());
         assert_eq!(backlog.end(), text.len() as u64);
         assert_eq!(all(&backlog, 23).unwrap(), &text.as_bytes()[23..]);

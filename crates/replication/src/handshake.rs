@@ -216,10 +216,7 @@ mod tests {
         assert!(sent(shake.line(b"+OK")).contains("version"));
         assert!(sent(shake.line(b"+OK")).contains("PSYNC $1 ? $2 -1"));
         let id = "0123456789012345678901234567890123456789";
-        assert_eq!(
-            shake.line(format!("+FULLRESYNC {id} 12").as_bytes()),
-            Next::Full(id.to_owned(), 12)
-        );
+        assert_eq!(shake.line(format!("+FULLRESYNC {id} 12").as_bytes()), Next::Full(id.to_owned(), 12));
         assert_eq!(shake.line(b"+CONTINUE"), Next::Continue(None));
         assert!(matches!(shake.line(b"+FULLRESYNC x -3"), Next::Fail(_)));
         assert!(matches!(shake.line(b"-NOMASTERLINK no"), Next::Later(_)));
@@ -231,7 +228,10 @@ mod tests {
     fn preambles() {
         assert_eq!(Preamble::parse(b""), Ok(None));
         assert_eq!(Preamble::parse(b"$12"), Ok(Some(Preamble::Bytes(12))));
-        assert_eq!(Preamble::parse(format!("$EOF:{}", "x".repeat(40)).as_bytes()), Ok(Some(Preamble::Mark([b'x'; 40]))));
+        assert_eq!(
+            Preamble::parse(format!("$EOF:{}", "x".repeat(40)).as_bytes()),
+            Ok(Some(Preamble::Mark([b'x'; 40])))
+        );
         for bad in [&b"$-1"[..], b"$EOF:short", b"-ERR", b"*3", b"$99999999999999999999999"] {
             assert!(Preamble::parse(bad).is_err());
         }

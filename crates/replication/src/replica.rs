@@ -16,8 +16,6 @@ pub struct ReplicaConf {
     pub version: u32,
     /// Wants the data set and no stream behind it.
     pub rdb_only: bool,
-    /// Functions only, or (`Some(false)`) nothing at all.
-    pub filter: Option<bool>,
 }
 
 impl ReplicaConf {

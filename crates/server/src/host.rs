@@ -9,8 +9,8 @@ use kara_engine::config::{ApplyError, Changes, Config};
 use kara_engine::log::{Level, LogSink};
 use kara_engine::shared::{Host, Message};
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What arrives in a worker's mailbox.

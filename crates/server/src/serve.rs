@@ -83,6 +83,11 @@ fn load(shared: &Arc<Shared>, host: &ServerHost) -> io::Result<()> {
             host.process().clean_up();
             std::process::exit(1);
         }
+        if let Some((primary, port)) = &shared.config.load().replicaof.0 {
+            // Before anybody can write.
+            let space = shared.keyspace.lock_all();
+            shared.replication.become_replica(&shared, &space, primary, *port, false);
+        }
         shared.loading.store(false, Relaxed);
         for kind in host.sockets().lock().kinds() {
             log.log(Level::Notice, &format!("Ready to accept connections {kind}"));

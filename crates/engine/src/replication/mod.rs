@@ -270,7 +270,8 @@ impl Replication {
         let mut state = self.state.lock();
         let now_ms = crate::persist::save::clock_ms();
         if state.primary.is_none() {
-            state.resumable = true;
+            // At the start, what was loaded has no place in a stream.
+            state.resumable = !shared.loading.load(Relaxed);
         }
         self.attach(shared, &mut state, false);
         state.primary = Some(Upstream {
@@ -429,11 +430,9 @@ impl Replication {
         let end = self.backlog.end();
         let target = {
             let state = self.state.lock();
-            let caught_up =
-                |m: &&Arc<Member>| m.replica.is_online() && m.replica.acked.load(Relaxed) >= end;
-            let address = |m: &Arc<Member>| {
-                (m.replica.address().as_bytes().to_vec(), m.replica.conf.listening_port)
-            };
+            let caught_up = |m: &&Arc<Member>| m.replica.is_online() && m.replica.acked.load(Relaxed) >= end;
+            let address =
+                |m: &Arc<Member>| (m.replica.address().as_bytes().to_vec(), m.replica.conf.listening_port);
             match &failover.target {
                 Some(target) if timed_out => Some(target.clone()),
                 Some(target) => {

@@ -35,7 +35,14 @@ pub struct Stream {
 
 impl Stream {
     /// Begins behind what our data hold; `db` is what the stream has selected there.
-    pub fn begin(shared: &Arc<Shared>, epoch: u64, addr: String, laddr: String, fd: i32, db: DbIndex) -> Stream {
+    pub fn begin(
+        shared: &Arc<Shared>,
+        epoch: u64,
+        addr: String,
+        laddr: String,
+        fd: i32,
+        db: DbIndex,
+    ) -> Stream {
         let now_ms = crate::persist::save::clock_ms();
         let id = shared.clients.next_id();
         let info =
@@ -47,7 +54,12 @@ impl Stream {
         session.epoch = epoch;
         session.select(db);
         Stream {
-            engine: Engine::new(shared.clone(), shared.workers, now_ms, Rng::new(kara_base::hash::random_u64())),
+            engine: Engine::new(
+                shared.clone(),
+                shared.workers,
+                now_ms,
+                Rng::new(kara_base::hash::random_u64()),
+            ),
             shared: shared.clone(),
             session,
             reply: Writer::new(Protocol::Resp2),
@@ -129,7 +141,12 @@ impl Stream {
         result
     }
 
-    fn run(&mut self, space: &mut kara_keyspace::Locked<'_>, args: &[&[u8]], raw: &[u8]) -> Result<(), String> {
+    fn run(
+        &mut self,
+        space: &mut kara_keyspace::Locked<'_>,
+        args: &[&[u8]],
+        raw: &[u8],
+    ) -> Result<(), String> {
         let is = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         if is(0, b"REPLCONF") {
             self.ack_wanted |= is(1, b"GETACK");
@@ -161,7 +178,9 @@ impl Stream {
     fn complain(&self, args: &[&[u8]]) {
         let name = args.first().copied().unwrap_or_default().escape_ascii().to_string();
         let error = self.reply.as_bytes().get(1..).unwrap_or_default().escape_ascii().to_string();
-        let text = format!("== CRITICAL == This replica is sending an error to its primary: '{error}' after processing the command '{name}'");
+        let text = format!(
+            "== CRITICAL == This replica is sending an error to its primary: '{error}' after processing the command '{name}'"
+        );
         self.shared.host.log(crate::log::Level::Warning, &text);
     }
 }

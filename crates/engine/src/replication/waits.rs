@@ -75,7 +75,9 @@ pub(super) fn unblock_all(shared: &Shared) {
         claim.end();
         shared.waiting.leave(&waiter);
         let mut reply = Writer::new(waiter.what.protocol);
-        reply.error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+        reply.error(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        );
         shared.host.post(client.worker, Message::Served { client: client.id, reply: reply.take() });
     }
 }

@@ -143,7 +143,8 @@ impl Link {
                     self.out.truncate(n);
                     *left -= n as u64;
                     if *left == 0 {
-                        self.phase = if self.member.replica.conf.rdb_only { Phase::Done } else { Phase::Online };
+                        self.phase =
+                            if self.member.replica.conf.rdb_only { Phase::Done } else { Phase::Online };
                         self.since = Instant::now();
                     }
                 }

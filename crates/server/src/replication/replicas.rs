@@ -210,7 +210,8 @@ impl Replicas {
                     if !matches!(link.phase, Phase::WaitFile) {
                         continue;
                     }
-                    let sent = result.clone().and_then(|()| send_file(link, &config).map_err(|e| e.to_string()));
+                    let sent =
+                        result.clone().and_then(|()| send_file(link, &config).map_err(|e| e.to_string()));
                     if let Err(error) = sent {
                         self.drop_link(shared, slot, &format!("Snapshot for replica failed ({error})"));
                     }
@@ -234,7 +235,9 @@ impl Replicas {
         match verdict {
             Ok(position) => {
                 let id = shared.replication.with(|state| state.ids.id.clone());
-                link.say(if psync2 { format!("+CONTINUE {id}\r\n") } else { "+CONTINUE\r\n".into() }.as_bytes());
+                link.say(
+                    if psync2 { format!("+CONTINUE {id}\r\n") } else { "+CONTINUE\r\n".into() }.as_bytes(),
+                );
                 link.set_position(position);
                 link.phase = Phase::Online;
                 member.replica.set_state(ReplicaState::Online);
@@ -297,7 +300,8 @@ impl Replicas {
                 continue;
             }
             let info = &link.member.info;
-            let lag = if matches!(link.phase, Phase::Online) { end.saturating_sub(link.position()) } else { 0 };
+            let lag =
+                if matches!(link.phase, Phase::Online) { end.saturating_sub(link.position()) } else { 0 };
             info.output_bytes.store(lag + link.unsent() as u64, Relaxed);
             if matches!(link.phase, Phase::WaitStart | Phase::WaitFile)
                 && link.knows_psync
@@ -327,8 +331,8 @@ impl Replicas {
         let diskless = config.repl_diskless_sync && is_eof;
         if diskless {
             let count = self.links.iter().flatten().filter(|link| alike(link)).count() as u64;
-            let enough = config.repl_diskless_sync_max_replicas > 0
-                && count >= config.repl_diskless_sync_max_replicas;
+            let enough =
+                config.repl_diskless_sync_max_replicas > 0 && count >= config.repl_diskless_sync_max_replicas;
             let waited = clock_ms() - first.member.replica.ack_ms.load(Relaxed);
             if !enough && (waited / 1000).unsigned_abs() < config.repl_diskless_sync_delay {
                 return;
@@ -450,7 +454,8 @@ fn mark() -> [u8; 40] {
 /// What a replica has still to read counts as its output; the log itself keeps `repl-backlog-size` anyway.
 fn is_over_limit(link: &mut Link, config: &Config, end: u64) -> bool {
     let limit = config.client_output_buffer_limit.replica;
-    let online = matches!(link.phase, Phase::Online | Phase::WaitAck | Phase::WaitFile | Phase::SendFile { .. });
+    let online =
+        matches!(link.phase, Phase::Online | Phase::WaitAck | Phase::WaitFile | Phase::SendFile { .. });
     let used = if online { end.saturating_sub(link.position()) } else { 0 } + link.unsent() as u64;
     if limit.hard_bytes > 0 && used >= limit.hard_bytes.max(config.repl_backlog_size) {
         return true;

@@ -136,7 +136,10 @@ impl Attempt<'_> {
                 break frame;
             }
         };
-        self.note_sync(0, if let Preamble::Bytes(n) = frame { i64::try_from(n).unwrap_or(i64::MAX) } else { -1 });
+        self.note_sync(
+            0,
+            if let Preamble::Bytes(n) = frame { i64::try_from(n).unwrap_or(i64::MAX) } else { -1 },
+        );
         let empty = (0..self.shared.keyspace.databases() as u32)
             .all(|db| self.shared.keyspace.stats(DbIndex(db)).keys == 0);
         let direct = match self.config.repl_diskless_load {
@@ -144,7 +147,11 @@ impl Attempt<'_> {
             DisklessLoad::OnEmptyDb => empty,
             DisklessLoad::FlushBeforeLoad => true,
         };
-        if direct { self.load_directly(wire, id, offset, &frame) } else { self.load_by_file(wire, id, offset, &frame) }
+        if direct {
+            self.load_directly(wire, id, offset, &frame)
+        } else {
+            self.load_by_file(wire, id, offset, &frame)
+        }
     }
 
     fn note_sync(&self, read: u64, total: i64) {
@@ -157,7 +164,13 @@ impl Attempt<'_> {
         });
     }
 
-    fn load_directly(&self, wire: &mut Wire, id: &ReplId, offset: u64, frame: &Preamble) -> Result<DbIndex, String> {
+    fn load_directly(
+        &self,
+        wire: &mut Wire,
+        id: &ReplId,
+        offset: u64,
+        frame: &Preamble,
+    ) -> Result<DbIndex, String> {
         let left = if let Preamble::Bytes(n) = frame { *n } else { u64::MAX };
         let input = Incoming { attempt: self, wire, left, read: 0, told: Instant::now() };
         let (db, rest, input) = load_from_primary(self.shared, self.epoch, id, offset, input)?;
@@ -181,8 +194,15 @@ impl Attempt<'_> {
     }
 
     /// Clients see the old data until the new ones are all here.
-    fn load_by_file(&self, wire: &mut Wire, id: &ReplId, offset: u64, frame: &Preamble) -> Result<DbIndex, String> {
-        let failed = |error: io::Error| format!("Write error or short write writing to the DB dump file: {error}");
+    fn load_by_file(
+        &self,
+        wire: &mut Wire,
+        id: &ReplId,
+        offset: u64,
+        frame: &Preamble,
+    ) -> Result<DbIndex, String> {
+        let failed =
+            |error: io::Error| format!("Write error or short write writing to the DB dump file: {error}");
         let name = format!("temp-{}.{}.rdb", clock_ms() / 1000, std::process::id());
         let mut file = temp_file(&name).map_err(failed)?;
         let mut read: u64 = 0;
@@ -208,7 +228,10 @@ impl Attempt<'_> {
                     ends
                 }
             };
-            self.note_sync(read, if let Preamble::Bytes(n) = frame { i64::try_from(*n).unwrap_or(i64::MAX) } else { -1 });
+            self.note_sync(
+                read,
+                if let Preamble::Bytes(n) = frame { i64::try_from(*n).unwrap_or(i64::MAX) } else { -1 },
+            );
             if whole {
                 break;
             }
@@ -225,7 +248,9 @@ impl Attempt<'_> {
     /// Runs the stream until the link or the role ends.
     fn follow(&self, wire: Wire, db: DbIndex) -> Result<(), String> {
         let Wire { stream: mut socket, ahead } = wire;
-        let address = |result: io::Result<std::net::SocketAddr>| result.map_or_else(|_| String::new(), |a| a.to_string());
+        let address = |result: io::Result<std::net::SocketAddr>| {
+            result.map_or_else(|_| String::new(), |a| a.to_string())
+        };
         let (addr, laddr) = (address(socket.peer_addr()), address(socket.local_addr()));
         let mut stream = Stream::begin(self.shared, self.epoch, addr, laddr, socket.as_raw_fd(), db);
         let mut buffer = vec![0; CHUNK];
@@ -368,7 +393,8 @@ impl Read for Incoming<'_, '_> {
         if self.left != u64::MAX {
             self.left -= n as u64;
         }
-        let total = if self.left == u64::MAX { -1 } else { i64::try_from(self.read + self.left).unwrap_or(i64::MAX) };
+        let total =
+            if self.left == u64::MAX { -1 } else { i64::try_from(self.read + self.left).unwrap_or(i64::MAX) };
         self.attempt.note_sync(self.read, total);
         Ok(n)
     }

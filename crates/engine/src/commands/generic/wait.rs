@@ -57,10 +57,8 @@ fn wait(cx: &mut Cx) -> Outcome {
     let offset = cx.session.written;
     let acknowledged = replication.acknowledged(offset);
     let enough = i64::try_from(acknowledged).is_ok_and(|n| n >= replicas);
-    let wait = WaitFor {
-        at_timeout: AtTimeout::Replicas(offset),
-        ..WaitFor::key(Kind::Stream, 0..0, timeout_ms)
-    };
+    let wait =
+        WaitFor { at_timeout: AtTimeout::Replicas(offset), ..WaitFor::key(Kind::Stream, 0..0, timeout_ms) };
     if enough || !cx.wait(wait) {
         cx.reply.integer(acknowledged as i64);
         return Ok(Effect::None);
