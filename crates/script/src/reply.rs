@@ -172,11 +172,8 @@ pub(crate) fn write(value: Value, resp: u8, reply: &mut Writer) -> mlua::Result<
 
 /// C's conversion: towards zero; what doesn't fit (and NaN) is the smallest number.
 fn truncated(number: f64) -> i64 {
-    if number > -9.223372036854775809e18 && number < 9.223372036854775807e18 {
-        number as i64
-    } else {
-        i64::MIN
-    }
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if number > -LIMIT && number < LIMIT { number as i64 } else { i64::MIN }
 }
 
 fn write_one(value: Value, resp: u8, reply: &mut Writer, open: &mut Vec<Open>) -> mlua::Result<()> {

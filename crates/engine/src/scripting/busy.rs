@@ -22,10 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+/// Writes the reply to a request of a session.
+pub type Answer<'a> = &'a mut dyn FnMut(&mut Session, &[&[u8]], &mut Writer);
+
 /// What stands around the command that runs: the worker's other connections.
 pub trait Outside {
     /// Looks once, without waiting, for new connections and requests, and has `answer` write each one's reply.
-    fn turn(&mut self, answer: &mut dyn FnMut(&mut Session, &[&[u8]], &mut Writer));
+    fn turn(&mut self, answer: Answer<'_>);
 }
 
 scoped_thread_local!(static mut OUTSIDE: for<'a> &'a mut (dyn Outside + 'a));

@@ -4,12 +4,13 @@ use super::{add, bad_argument, to_number};
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value, Variadic};
 
 type Args = Variadic<Value>;
+type Unary = (&'static str, fn(u32) -> u32);
+type Binary = (&'static str, fn(u32, u32) -> u32);
 
 /// The library.
 pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    let folds: [(&'static str, fn(u32, u32) -> u32); 3] =
-        [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
+    let folds: [Binary; 3] = [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
     for (name, fold) in folds {
         add(lua, &table, name, move |lua, args: Args| {
             let result = (1..args.len()).try_fold(operand(lua, name, &args, 0), |sum, i| {
@@ -18,7 +19,7 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
             number(lua, result.and_then(|r| r))
         })?;
     }
-    let shifts: [(&'static str, fn(u32, u32) -> u32); 5] = [
+    let shifts: [Binary; 5] = [
         ("lshift", |a, n| a << n),
         ("rshift", |a, n| a >> n),
         ("arshift", |a, n| (a as i32 >> n) as u32),
@@ -32,8 +33,7 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
             number(lua, result)
         })?;
     }
-    let unary: [(&'static str, fn(u32) -> u32); 3] =
-        [("tobit", |a| a), ("bnot", |a| !a), ("bswap", u32::swap_bytes)];
+    let unary: [Unary; 3] = [("tobit", |a| a), ("bnot", |a| !a), ("bswap", u32::swap_bytes)];
     for (name, op) in unary {
         add(lua, &table, name, move |lua, args: Args| {
             let result = operand(lua, name, &args, 0).map(op);

@@ -50,6 +50,9 @@ impl Default for Settings {
 }
 
 /// A fresh instance of the library.
+/// Name, largest value, field.
+type IntegerSetting = (&'static str, i32, fn(&Settings) -> &Cell<i32>);
+
 pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     let settings = Rc::new(Settings::default());
@@ -70,7 +73,7 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
     })?;
     let s = settings.clone();
     add(lua, &table, "decode", move |lua, args: Args| decode_args(lua, &s, &args))?;
-    let integers: [(&'static str, i32, fn(&Settings) -> &Cell<i32>); 3] = [
+    let integers: [IntegerSetting; 3] = [
         ("encode_max_depth", i32::MAX, |s| &s.encode_depth),
         ("decode_max_depth", i32::MAX, |s| &s.decode_depth),
         ("encode_number_precision", 14, |s| &s.precision),

@@ -29,7 +29,7 @@ pub(crate) fn table(lua: &Lua) -> mlua::Result<Table> {
         }
         Ok(Ok(one(lua.create_string(&out)?.into_lua(lua)?)))
     })?;
-    add(lua, &table, "unpack", |lua, args: Args| Ok(unpack_all(lua, &args)?))?;
+    add(lua, &table, "unpack", |lua, args: Args| unpack_all(lua, &args))?;
     for (name, has_limit) in [("unpack_one", false), ("unpack_limit", true)] {
         add(lua, &table, name, move |lua, args: Args| unpack_some(lua, name, &args, has_limit))?;
     }

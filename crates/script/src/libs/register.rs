@@ -7,7 +7,7 @@ const NAME: &str = "server.register_function";
 
 /// By position (name, callback), or by names in one table. Errors are whole texts.
 pub(crate) fn parse(count: usize, args: &MultiValue) -> Result<(LibraryFunction, Function), String> {
-    match (count, args.get(0), args.get(1)) {
+    match (count, args.front(), args.get(1)) {
         (1, Some(Value::Table(table)), _) => named(table),
         (1, ..) => Err(format!(
             "ERR calling {NAME} with a single argument is only applicable to Lua table (representing named arguments)."

@@ -241,8 +241,11 @@ fn evalsha_ro(cx: &mut Cx) -> Outcome {
     run_script(cx, true, true)
 }
 
+/// Arguments that a client sent.
+type Words<'a> = &'a [&'a [u8]];
+
 /// The number of keys behind position 2, and the arguments split there.
-fn split<'a>(cx: &Cx<'a, '_>, numkeys: i64) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), CommandError> {
+fn split<'a>(cx: &Cx<'a, '_>, numkeys: i64) -> Result<(Words<'a>, Words<'a>), CommandError> {
     let rest = cx.args.get(3..).unwrap_or_default();
     let count =
         usize::try_from(numkeys).map_err(|_| CommandError::text("ERR Number of keys can't be negative"))?;
