@@ -19,7 +19,12 @@ pub(super) const TIME: Spec = Spec {
 };
 
 fn time(cx: &mut Cx) -> Outcome {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = if cx.origin == crate::session::Origin::Script {
+        // Time stands still within a script.
+        std::time::Duration::from_millis(u64::try_from(cx.now_ms).unwrap_or(0))
+    } else {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    };
     cx.reply.array(2);
     cx.reply.bulk_u64(since.as_secs());
     cx.reply.bulk_u64(u64::from(since.subsec_micros()));
