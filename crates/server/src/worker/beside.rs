@@ -145,9 +145,12 @@ impl Beside<'_> {
     }
 }
 
+/// A worker's connections by slot, its free slots, and where each client is.
+type Tables<'a> = (&'a mut Vec<Option<Box<Conn>>>, &'a mut Vec<usize>, &'a mut HashMap<ClientId, usize>);
+
 /// Takes a new connection into a worker's tables; its slot, unless it could not be registered.
 pub(super) fn adopt(
-    (conns, free, by_id): (&mut Vec<Option<Box<Conn>>>, &mut Vec<usize>, &mut HashMap<ClientId, usize>),
+    (conns, free, by_id): Tables<'_>,
     poll: &Poll,
     shared: &Arc<Shared>,
     config: &Config,
