@@ -13,24 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// All of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Observe {
     pub commandlog: CommandLog,
     pub latency: LatencyMonitor,
     pub rates: Rates,
     pub turns: Turns,
-}
-
-impl Observe {
-    /// Nothing noted yet.
-    pub fn new() -> Self {
-        Observe {
-            commandlog: CommandLog::default(),
-            latency: LatencyMonitor::default(),
-            rates: Rates::default(),
-            turns: Turns::default(),
-        }
-    }
 }
 
 /// The longest and busiest turns of the workers' loops, and their crons' time. INFO's debug section shows them.

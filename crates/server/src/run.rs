@@ -69,7 +69,7 @@ impl Server {
         let shared = Arc::new(Shared {
             keyspace,
             stats: Stats::new(workers + 1, registry.all().len()),
-            observe: Observe::new(),
+            observe: Observe::default(),
             registry,
             config,
             clients: Default::default(),

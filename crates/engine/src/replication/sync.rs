@@ -24,14 +24,14 @@ pub struct Start {
 
 /// Begins a snapshot of this moment and lets a thread write it to what `open` gives; `done` gets what became of it.
 /// `None`: another one is under way. `is_new`: the readers know Valkey 9's format.
-pub fn start<W: Write>(
+pub fn start<W>(
     shared: &Shared,
     is_new: bool,
     open: impl FnOnce(&Start) -> io::Result<W>,
     done: impl FnOnce(io::Result<W>, Start) + Send + 'static,
 ) -> io::Result<Option<Start>>
 where
-    W: Send + 'static,
+    W: Write + Send + 'static,
 {
     let config = shared.config.load();
     let mut space = shared.keyspace.lock_all();
