@@ -453,7 +453,7 @@ fn a_tracking_client_s_cache_is_never_stale() {
                         cache[key.text()[1..].parse::<usize>().unwrap()] = None;
                     }
                 };
-                let mut read = |client: &mut Client, cache: &mut Vec<Option<Reply>>, key: usize| {
+                let read = |client: &mut Client, cache: &mut Vec<Option<Reply>>, key: usize| {
                     client.send(&[words(&format!("GET k{key}"))]).unwrap();
                     loop {
                         match client.read().unwrap() {
