@@ -1,4 +1,5 @@
 //! Records histories of several clients on a running server and checks each: `linear PORT HISTORIES OPERATIONS [SEED]`.
+#![forbid(unsafe_code)]
 
 use kara_tests::linear::{Fault, Plan, Verdict, check, record};
 use std::process::ExitCode;
