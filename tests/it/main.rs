@@ -6,6 +6,8 @@ mod append_only;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod collections;
+#[cfg(test)]
 mod crowds;
 #[cfg(test)]
 mod differential;
