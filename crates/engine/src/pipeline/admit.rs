@@ -1,0 +1,263 @@
+//! Stages lookup and admit: from a name to a command that may run now, for this client, or the refusal.
+
+use super::Engine;
+use super::lock::Ahead;
+use crate::clients::{ClientFlags, ClientKind};
+use crate::commands::scripting::stated_flags;
+use crate::config::Access;
+use crate::error::CommandError;
+use crate::registry::{Command, CommandId, Lookup, Role};
+use crate::scripting::shebang::ScriptFlags;
+use crate::session::{Origin, Session};
+use crate::shared::PauseMode;
+use crate::spec::Flags;
+use kara_resp::Writer;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A command that exists, with the right number of arguments.
+pub(super) struct Known(Command);
+
+/// A command that may run now.
+pub(super) struct Admitted(Command);
+
+impl Admitted {
+    pub(super) fn command(&self) -> Command {
+        self.0
+    }
+}
+
+/// The outcome of admission.
+pub(super) enum Verdict {
+    Run(Admitted),
+    Queued,
+    Postpone,
+}
+
+impl Engine {
+    /// Stage: name -> command; arity.
+    #[inline]
+    pub(super) fn lookup(
+        &self,
+        ahead: Option<Ahead>,
+        args: &[&[u8]],
+    ) -> Result<Known, (Option<CommandId>, CommandError)> {
+        if let Some(Ahead { command, .. }) = ahead
+            && command.spec.subcommands.is_empty()
+            && command.spec.arity.accepts(args.len())
+            && command.spec.handler.is_some()
+        {
+            return Ok(Known(command));
+        }
+        self.full_lookup(args)
+    }
+
+    fn full_lookup(&self, args: &[&[u8]]) -> Result<Known, (Option<CommandId>, CommandError)> {
+        let command = match self.shared.registry.lookup(args) {
+            Lookup::Found(command) => command,
+            Lookup::UnknownCommand => return Err((None, unknown_command(args))),
+            Lookup::UnknownSubcommand(container) => {
+                let sub = args.get(1).copied().unwrap_or_default();
+                let container = container.spec.name.to_ascii_uppercase();
+                let words = [clipped(sub), container.as_bytes()];
+                return Err((
+                    None,
+                    CommandError::quoting("ERR unknown subcommand '{}'. Try {} HELP.", &words),
+                ));
+            }
+        };
+        if !command.spec.arity.accepts(args.len()) || command.spec.handler.is_none() {
+            return Err((Some(command.id), CommandError::Arity(command.full_name.into())));
+        }
+        Ok(Known(command))
+    }
+
+    /// Stage: may this command run, for this client, now?
+    pub(super) fn admit(
+        &self,
+        known: Known,
+        hash: Option<u64>,
+        session: &mut Session,
+        args: &[&[u8]],
+    ) -> Result<Verdict, (Option<CommandId>, CommandError)> {
+        let command = known.0;
+        session.info.last_command.store(command.id.0, Relaxed);
+        let refuse = |error| Err((Some(command.id), error));
+        if !session.authenticated && !command.is(Flags::NO_AUTH) {
+            return refuse(CommandError::text("NOAUTH Authentication required."));
+        }
+        if session.multi.is_some() && command.is(Flags::NO_MULTI) {
+            let text = format!("ERR Command '{}' not allowed inside a transaction", command.full_name);
+            return refuse(CommandError::owned(text));
+        }
+        if let Some(error) = self.protected(command, session) {
+            return refuse(error);
+        }
+        if session.is_subscribed()
+            && session.protocol == kara_resp::Protocol::Resp2
+            && !allowed_while_subscribed(command)
+        {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed \
+                 in this context",
+                command.full_name
+            );
+            return refuse(CommandError::owned(text));
+        }
+        if session.monitor
+            && command.spec.flags.intersects(Flags::READONLY | Flags::WRITE | Flags::MAY_REPLICATE)
+        {
+            return refuse(CommandError::text("ERR Replica can't interact with the keyspace"));
+        }
+        if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) {
+            return refuse(self.shared.scripts.busy_error());
+        }
+        if let Some(error) = self.role_refusal(command, session) {
+            return refuse(error);
+        }
+        if self.shared.loading.load(Relaxed)
+            && !command.is(Flags::LOADING)
+            && session.origin == Origin::Client
+        {
+            return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
+        }
+        if self.shared.persist.stopped.load(Relaxed) != 0
+            && (command.is(Flags::WRITE) || command.full_name == "ping")
+            && session.origin == Origin::Client
+            && let Some(text) = self.shared.persist.refusal(&self.config)
+        {
+            return refuse(CommandError::owned(text));
+        }
+        if self.is_paused(command, session, args) {
+            return Ok(Verdict::Postpone);
+        }
+        if let Some(multi) = session.multi.as_mut().filter(|_| !runs_inside_multi(command)) {
+            multi.queue.push(command, args, hash);
+            session.info.multi.store(multi.queue.len() as i64, Relaxed);
+            session.info.multi_bytes.store(multi.queue.memory_usage() as u64, Relaxed);
+            return Ok(Verdict::Queued);
+        }
+        Ok(Verdict::Run(Admitted(command)))
+    }
+
+    /// DEBUG and MODULE want to be enabled by configuration.
+    fn protected(&self, command: Command, session: &Session) -> Option<CommandError> {
+        let setting = match command.role {
+            Role::Debug => self.config.enable_debug_command,
+            Role::Module => self.config.enable_module_command,
+            Role::Plain | Role::Exec | Role::Touch => return None,
+        };
+        if setting == Access::Yes || setting == Access::Local && is_local(session) {
+            return None;
+        }
+        let name = if command.role == Role::Debug { "DEBUG" } else { "MODULE" };
+        let option = name.to_ascii_lowercase();
+        Some(CommandError::owned(format!(
+            "ERR {name} command not allowed. If the enable-{option}-command option is set to \"local\", you can run \
+             it from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server."
+        )))
+    }
+
+    fn is_paused(&self, command: Command, session: &Session, args: &[&[u8]]) -> bool {
+        match self.shared.pause.mode(self.now_ms) {
+            PauseMode::Off => false,
+            _ if session.info.kind() == ClientKind::Replica || session.monitor => false,
+            _ if session.origin != Origin::Client => false,
+            PauseMode::All => true,
+            PauseMode::Writes if command.role == Role::Exec => self.queued_writes(session),
+            PauseMode::Writes => self.may_replicate(command, args),
+        }
+    }
+
+    /// Whether replicas may hear of the command; a script says so itself.
+    fn may_replicate(&self, command: Command, args: &[&[u8]]) -> bool {
+        match stated_flags(&self.shared, command.full_name, args) {
+            Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
+            None => command.spec.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE),
+        }
+    }
+
+    /// Whether EXEC would write.
+    fn queued_writes(&self, session: &Session) -> bool {
+        let mut queued = session.multi.iter().flat_map(|multi| multi.queue.iter());
+        queued.any(|queued| self.may_replicate(queued.command, &queued.args))
+    }
+
+    /// Answers a command that was not run.
+    pub(super) fn refuse(
+        &mut self,
+        command: Option<CommandId>,
+        error: CommandError,
+        session: &mut Session,
+        reply: &mut Writer,
+    ) {
+        let error = if command.is_some_and(|id| self.shared.registry.get(id).full_name == "exec") {
+            // EXEC that can't run ends the transaction.
+            session.end_multi();
+            session.unwatch(&self.shared.watches);
+            let message = error.message();
+            let reason = message.strip_prefix(b"ERR ").unwrap_or(&message);
+            CommandError::quoting("EXECABORT Transaction discarded because of: {}", &[reason])
+        } else {
+            session.abort_multi();
+            error
+        };
+        let message = error.message();
+        reply.set_protocol(session.protocol);
+        reply.error_bytes(&message);
+        let stats = self.shared.stats.worker(self.worker);
+        stats.error_replies.add(1);
+        self.shared.stats.count_error(&message);
+        if let Some(id) = command {
+            stats.command(id).rejected.add(1);
+        }
+    }
+}
+
+/// Commands that act on the transaction itself.
+fn runs_inside_multi(command: Command) -> bool {
+    matches!(command.full_name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn allowed_while_subscribed(command: Command) -> bool {
+    matches!(
+        command.full_name,
+        "ping"
+            | "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "quit"
+            | "reset"
+    )
+}
+
+/// As much of a client's word as errors quote.
+fn clipped(word: &[u8]) -> &[u8] {
+    word.get(..128).unwrap_or(word)
+}
+
+pub(crate) fn unknown_command(args: &[&[u8]]) -> CommandError {
+    let name = args.first().copied().unwrap_or_default();
+    let mut listed = Vec::new();
+    for arg in args.iter().skip(1) {
+        if listed.len() >= 128 {
+            break;
+        }
+        let room = 128 - listed.len();
+        listed.push(b'\'');
+        listed.extend(arg.iter().take(room).take_while(|byte| **byte != 0));
+        listed.extend_from_slice(b"' ");
+    }
+    CommandError::quoting("ERR unknown command '{}', with args beginning with: {}", &[clipped(name), &listed])
+}
+
+/// Whether the client is on this host.
+pub(crate) fn is_local(session: &Session) -> bool {
+    let addr = &session.info.addr;
+    session.info.flags().contains(ClientFlags::UNIX_SOCKET)
+        || addr.starts_with("127.")
+        || addr.starts_with("[::1]")
+}

@@ -1,0 +1,160 @@
+//! Stage lock: the shards of a command's keys, and the look-ahead that brings a batch's keys into the cache first.
+
+use super::Engine;
+use crate::error::CommandError;
+use crate::keyfind::find_keys;
+use crate::registry::{Command, Role};
+use crate::session::Session;
+use crate::spec::{Group, Locks};
+use kara_base::ids::DbIndex;
+use kara_keyspace::{HashedKey, Locked};
+use kara_resp::Request;
+use smallvec::SmallVec;
+
+/// Cache misses that are worth having under way at once: processors follow ten to twenty.
+const PREFETCHED: usize = 16;
+
+/// A request of the batch as the look-ahead saw it.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) command: Command,
+    /// Of the key at the command's `single_key`, where it has one.
+    pub(super) hash: Option<u64>,
+}
+
+impl Engine {
+    /// Looks ahead over a batch of requests: looks up their commands, hashes their keys and brings their buckets, then
+    /// their entries, into the cache, so that the misses overlap; `run_ahead` takes the requests by their place in the
+    /// batch. With several shards this takes each lock twice more, which pays: two threads on 64 shards spend 152 ns on
+    /// a command of a batch of 16, 552 on one alone.
+    pub fn look_ahead<'r>(
+        &mut self,
+        space: &mut Locked<'_>,
+        db: DbIndex,
+        batch: impl Iterator<Item = (&'r Request, &'r [u8])>,
+    ) {
+        self.ahead.clear();
+        for (request, buffer) in batch {
+            let name = request.arg(buffer, 0).unwrap_or_default();
+            // The batch is cut short at an unknown command: what follows is looked up when its turn comes.
+            let Some(command) = self.shared.registry.by_name(name) else { break };
+            let key = match command.single_key {
+                0 => None,
+                at => request.arg(buffer, usize::from(at)),
+            };
+            self.ahead.push(Ahead { command, hash: key.map(|key| space.key(key).hash) });
+        }
+        if self.ahead.len() < 2 {
+            return;
+        }
+        let hashes = || self.ahead.iter().filter_map(|ahead| ahead.hash);
+        if space.is_single_shard() {
+            space.relock_all();
+            prefetch(space, db, hashes);
+        } else {
+            space.release();
+            let keyspace = &self.shared.keyspace;
+            hashes().for_each(|hash| keyspace.prefetch_lock(hash));
+            hashes().for_each(|hash| keyspace.prefetch_bucket(db, hash));
+            hashes().for_each(|hash| keyspace.prefetch_entry(db, hash));
+        }
+    }
+
+    /// Stage: the shards of the command's keys, all of them up front. Locks that are held already stay.
+    pub(super) fn lock<'b>(
+        &mut self,
+        command: Command,
+        hash: Option<u64>,
+        space: &mut Locked<'_>,
+        session: &Session,
+        args: &'b [&'b [u8]],
+    ) -> Result<SmallVec<[HashedKey<'b>; 2]>, CommandError> {
+        let mut hashed = SmallVec::new();
+        if command.single_key != 0
+            && let Some(key) = args.get(usize::from(command.single_key))
+            && command.spec.locks != Locks::All
+        {
+            let key = hash.map_or_else(|| space.key(key), |hash| HashedKey { bytes: key, hash });
+            hashed.push(key);
+            if !space.try_relock_keys(&hashed) || !self.widen(space, std::iter::once(key.hash)) {
+                return Err(self.shared.scripts.busy_error());
+            }
+            return Ok(hashed);
+        }
+        if command.role == Role::Exec {
+            return self.lock_transaction(space, session).map(|()| hashed);
+        }
+        if command.spec.locks == Locks::All {
+            return if space.try_relock_all() { Ok(hashed) } else { Err(self.shared.scripts.busy_error()) };
+        }
+        if command.spec.key_specs.is_empty() && command.spec.get_keys.is_none() {
+            space.release();
+            return Ok(hashed);
+        }
+        if find_keys(command.spec, args, &mut self.found).is_err() {
+            // The handler says what is wrong with the arguments, in its own words. Should it look at a key all the
+            // same, the lock is held.
+            space.relock_all();
+            return Ok(hashed);
+        }
+        hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
+        if !space.try_relock_keys(&hashed) || !self.widen(space, hashed.iter().map(|key| key.hash)) {
+            return Err(self.shared.scripts.busy_error());
+        }
+        for some in hashed.chunks(PREFETCHED).take(8) {
+            if some.len() > 1 {
+                prefetch(space, session.db, || some.iter().map(|key| key.hash));
+            }
+        }
+        Ok(hashed)
+    }
+
+    /// Locks every shard where these keys, which are locked, have waiters who can't be served without others. False where
+    /// a slow script has them; then nothing is held.
+    #[inline]
+    fn widen(&self, space: &mut Locked<'_>, hashes: impl Iterator<Item = u64>) -> bool {
+        let keyspace = &self.shared.keyspace;
+        let places = hashes.map(|hash| (keyspace.shard_of(hash).0 as usize, hash));
+        !self.shared.waiting.needs_all_shards(places) || space.try_relock_all()
+    }
+
+    /// The locks of all queued commands and all watched keys together.
+    fn lock_transaction(&mut self, space: &mut Locked<'_>, session: &Session) -> Result<(), CommandError> {
+        let Some(multi) = &session.multi else { return Ok(()) };
+        let locked = |done| if done { Ok(()) } else { Err(self.shared.scripts.busy_error()) };
+        if space.is_single_shard() {
+            locked(space.try_relock_all())?;
+            prefetch(space, session.db, || multi.queue.hashes().take(PREFETCHED));
+            return Ok(());
+        }
+        // A script can't begin again under other locks in the middle of a transaction.
+        let wants_all =
+            |command: Command| command.spec.locks != Locks::Keys || command.spec.group == Group::Scripting;
+        if multi.queue.commands().any(wants_all) {
+            return locked(space.try_relock_all());
+        }
+        let mut keys: SmallVec<[HashedKey; 16]> = SmallVec::new();
+        for queued in multi.queue.iter() {
+            if let Some(hash) = queued.hash {
+                keys.push(HashedKey { bytes: b"", hash });
+            } else if find_keys(queued.command.spec, &queued.args, &mut self.found).is_ok() {
+                let found = self.found.iter().filter_map(|k| queued.args.get(k.position));
+                keys.extend(found.map(|key| HashedKey { bytes: b"", hash: space.key(key).hash }));
+            }
+        }
+        let watched = session.watched.iter();
+        keys.extend(watched.map(|((_, key), _)| HashedKey { bytes: b"", hash: space.key(key).hash }));
+        locked(space.try_relock_keys(&keys) && self.widen(space, keys.iter().map(|key| key.hash)))
+    }
+}
+
+/// Starts loading buckets, then entries of keys whose shards are held.
+#[inline]
+fn prefetch<I: Iterator<Item = u64>>(space: &Locked<'_>, db: DbIndex, hashes: impl Fn() -> I) {
+    for hash in hashes() {
+        space.prefetch_bucket(db, &HashedKey { bytes: b"", hash });
+    }
+    for hash in hashes() {
+        space.prefetch_entry(db, &HashedKey { bytes: b"", hash });
+    }
+}
