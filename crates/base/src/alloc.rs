@@ -30,6 +30,14 @@ pub fn used_memory() -> u64 {
     u64::try_from(sum).unwrap_or(0)
 }
 
+/// What the calling thread has allocated minus what it has freed, bytes; frees of other threads' blocks make it negative.
+/// One load: between two calls of [`used_memory`] it tells a thread what it has added itself. `None` for a thread that
+/// doesn't count by itself.
+#[inline]
+pub fn thread_balance() -> Option<i64> {
+    LINE.get().map(|line| line.load(Ordering::Relaxed))
+}
+
 /// Bytes that a block of `size` bytes takes: jemalloc's size class.
 #[inline]
 pub const fn size_class(size: usize) -> usize {
@@ -262,8 +270,10 @@ mod tests {
         // Other tests allocate meanwhile, but not that much.
         let near = |value: u64, expected: u64| value.abs_diff(expected) < 8 << 20;
         let before = used_memory();
+        let own = thread_balance().unwrap();
         let mut block: Vec<u8> = Vec::with_capacity(BIG);
         assert!(near(used_memory(), before + BIG as u64));
+        assert_eq!(thread_balance(), Some(own + BIG as i64));
         block.reserve_exact(2 * BIG);
         assert!(near(used_memory(), before + 2 * BIG as u64));
         let other = std::thread::spawn(move || drop(block));

@@ -14,6 +14,9 @@ use kara_keyspace::{
 };
 use std::cell::Cell;
 
+/// Elements looked at to guess a large value's size.
+const SAMPLES: usize = 5;
+
 /// How accesses are treated for this command.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -118,6 +121,23 @@ impl<'a, 'k> Keys<'a, 'k> {
         self.events.changed(db, key);
         self.events.gone(db, key);
         self.events.notify(db, Class::EXPIRED, "expired", key);
+    }
+
+    /// Deletes a key, as the server is short of memory, and tells everybody.
+    pub(crate) fn evict(&mut self, key: &HashedKey, lazy: bool) {
+        let Some(entry) = self.space.remove(self.db, key) else { return };
+        if self.policy.journal_on {
+            let name = if lazy { "UNLINK" } else { "DEL" };
+            self.preceding.push((self.db, OwnedCommand::new(name).arg(key.bytes)));
+        }
+        self.stats.evicted_keys.add(1);
+        self.events.changed(self.db, key.bytes);
+        self.events.gone(self.db, key.bytes);
+        self.events.notify(self.db, Class::EVICTED, "evicted", key.bytes);
+        if lazy && entry.is_expensive_to_free() {
+            let bytes = entry.memory_usage(SAMPLES) as u64;
+            self.reclaimer.free_large(Box::new(entry), bytes);
+        }
     }
 
     /// Frees an entry, elsewhere where that is worth it and wanted.
@@ -256,9 +276,13 @@ impl<'a, 'k> Keys<'a, 'k> {
     #[inline]
     pub fn set_string_value(&mut self, key: &[u8], value: StrValue<'_>, expiry: ExpiryUpdate) {
         let hashed = self.key(key);
-        let record = self.access.initial();
         let done = self.space.set_string_value(self.db, &hashed, value, expiry);
         let expired = done.expiry_before_ms.is_some_and(|at_ms| at_ms < self.now_ms);
+        let record = if done.created || expired {
+            self.access.initial()
+        } else {
+            self.access.touched(done.entry.lru(), self.rng)
+        };
         done.entry.set_lru(record);
         if done.expiry_before_ms.is_some() && !expired {
             done.entry.note_expiry_replaced();

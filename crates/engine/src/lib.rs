@@ -11,6 +11,7 @@ pub mod cx;
 pub mod effect;
 pub mod error;
 pub mod events;
+pub mod evict;
 pub mod expire;
 pub mod keyfind;
 pub mod keys;

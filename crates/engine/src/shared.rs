@@ -3,6 +3,7 @@
 use crate::blocking::WaitingLists;
 use crate::clients::{ClientId, Clients};
 use crate::config::{ApplyError, Changes, Config, ConfigStore};
+use crate::evict::gauge::Exceeded;
 use crate::monitor::Monitors;
 use crate::observe::Observe;
 use crate::outbox::Push;
@@ -159,6 +160,8 @@ pub struct Shared {
     pub monitors: Monitors,
     /// Who waits for which key.
     pub waiting: WaitingLists,
+    /// How long `maxmemory` has been exceeded.
+    pub exceeded: Exceeded,
 }
 
 impl std::fmt::Debug for Shared {

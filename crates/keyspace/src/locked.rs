@@ -337,6 +337,18 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// The same, of keys that have an expiry; fewer, or none, where they are rare (see `Table::sample_expiring`).
+    pub fn sample_expiring(&self, db: DbIndex, rng: &mut Rng, count: usize, f: impl FnMut(&Entry)) {
+        let mut number = rng.below(self.expires(db).max(1) as u64) as usize;
+        for (_, shard) in &self.shards {
+            let table = &shard.db(db).table;
+            if number < table.expires_len() {
+                return table.sample_expiring(rng, count, f);
+            }
+            number -= table.expires_len();
+        }
+    }
+
     /// To be called after a command that may have given a hash its first expiring field or taken its last: the walk
     /// for expired fields and `DbStats::volatile` learn of it. Whole hashes that come or go are noted by themselves.
     pub fn note_fields(&mut self, db: DbIndex, key: &HashedKey<'_>) {
@@ -430,6 +442,32 @@ impl<'k> Locked<'k> {
         self.release();
         let keyspace = self.keyspace;
         keyspace.shard_ids().all(|id| self.add(id))
+    }
+
+    /// Holds that shard and no other, unless somebody holds it for long: then false, and nothing is held.
+    #[must_use]
+    pub fn try_relock_shard(&mut self, shard: ShardId) -> bool {
+        if matches!(self.shards.as_slice(), [(held, _)] if *held == shard) {
+            return true;
+        }
+        self.release();
+        self.add(shard)
+    }
+
+    /// The same, at once or not at all: false where anybody holds it.
+    #[must_use]
+    pub fn relock_shard_if_free(&mut self, shard: ShardId) -> bool {
+        if matches!(self.shards.as_slice(), [(held, _)] if *held == shard) {
+            return true;
+        }
+        self.release();
+        match self.keyspace.try_lock_one(shard) {
+            Some(locked) => {
+                *self = locked;
+                true
+            }
+            None => false,
+        }
     }
 
     /// [`Locked::relock_keys`], likewise.

@@ -671,6 +671,29 @@ impl Table {
         }
     }
 
+    /// As `sample`, of entries that have an expiry only. Where they are rare it gives up after `MOST_LOOKS` steps, with
+    /// fewer shown, or none.
+    pub fn sample_expiring(&self, rng: &mut Rng, count: usize, mut f: impl FnMut(&Entry)) {
+        /// Each looks at a bucket, or passes over a segment without such entries: some microseconds together.
+        const MOST_LOOKS: usize = 64;
+        let mut left = count.min(self.expires);
+        let mut at = rng.next_u64();
+        for _ in 0..MOST_LOOKS {
+            let Some(segment) = self.segment(at).filter(|_| left > 0) else { return };
+            let next = if segment.header().expires == 0 {
+                end_of(segment, at)
+            } else {
+                self.scan_bucket(at, |entry| {
+                    if left > 0 && entry.expire_at_ms().is_some() {
+                        left -= 1;
+                        f(entry);
+                    }
+                })
+            };
+            at = next.unwrap_or(0);
+        }
+    }
+
     /// All entries in hash order, roughly.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.segments().flat_map(|segment| {

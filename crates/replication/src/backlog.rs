@@ -152,6 +152,14 @@ impl Backlog {
         self.inner.lock().blocks.len() * BLOCK
     }
 
+    /// Of `memory`: what is kept beyond the backlog's size because a replica has yet to read it.
+    pub fn excess(&self) -> u64 {
+        let inner = self.inner.lock();
+        let held = (inner.blocks.len() * BLOCK) as u64;
+        // The first block may be read up to nearly its end.
+        held.saturating_sub(inner.size.saturating_add(2 * BLOCK as u64))
+    }
+
     /// Appends what a primary sent, as it is. `db`: what is selected behind it.
     pub fn append_raw(&self, bytes: &[u8], db: Option<DbIndex>) {
         let mut inner = self.inner.lock();
@@ -340,6 +348,7 @@ mod tests {
             backlog.append_raw(piece, None);
         }
         assert_eq!(all(&backlog, 0).unwrap(), bytes);
+        assert_eq!(backlog.excess(), 300_000 / BLOCK as u64 * BLOCK as u64 - BLOCK as u64 - 1000);
         backlog.set_needed(Some(100_000));
         assert!(all(&backlog, 99_999).is_none());
         assert_eq!(all(&backlog, 100_000).unwrap(), &bytes[100_000..]);

@@ -95,6 +95,7 @@ impl Server {
             tracking: Default::default(),
             monitors: Default::default(),
             waiting: WaitingLists::new(shards),
+            exceeded: Default::default(),
         });
         shared.persist.attach(&shared);
         let freed_for = shared.clone();
