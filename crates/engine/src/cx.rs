@@ -37,6 +37,8 @@ pub struct Cx<'a, 'k> {
     pub nested: &'a mut Vec<(DbIndex, OwnedCommand)>,
     /// What the command waits for, if it found nothing; see [`Cx::wait`].
     pub waits: &'a mut Option<WaitFor>,
+    /// `maxmemory` was exceeded before the command began, and nothing could be evicted.
+    pub memory_is_full: bool,
     /// Changes beyond the first that this command made, for `rdb_changes_since_last_save`.
     pub extra_changes: u64,
     /// How many of the commands that ran inside this one changed something.

@@ -129,6 +129,12 @@ impl Outbox {
         self.mail.is_empty() && self.last.is_empty()
     }
 
+    /// Takes what waits to be posted; what is for the batch's end stays.
+    pub fn take(&mut self) -> Outbox {
+        let (mail, last) = (std::mem::take(&mut self.mail), std::mem::take(&mut self.last));
+        Outbox { mail, last, ..Outbox::default() }
+    }
+
     /// Takes what waits, with the workers that it is for.
     pub fn drain(&mut self) -> std::vec::Drain<'_, (usize, Message)> {
         self.mail.append(&mut self.last);

@@ -16,6 +16,7 @@ use crate::blocking::{ReadyKeys, WaitFor};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::effect::OwnedCommand;
 use crate::events::{Class, Events};
+use crate::evict::Evictor;
 use crate::keyfind::KeyAt;
 use crate::keys::{Keys, Policy};
 use crate::outbox::Outbox;
@@ -42,10 +43,10 @@ pub struct Engine {
     generation: u64,
     pub now_ms: i64,
     pub rng: Rng,
-    access: access::Access,
+    pub(crate) access: access::Access,
     policy: Policy,
     pub(crate) events: Events,
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
     /// The worker's own mailbox got something that its clients must see before their next answers.
     pub own_mail: bool,
     /// Another worker's mailbox got something.
@@ -61,6 +62,7 @@ pub struct Engine {
     /// What the handler that just ran asked to wait for.
     pub(crate) waits: Option<WaitFor>,
     pub(crate) ready: ReadyKeys,
+    pub(crate) evictor: Evictor,
 }
 
 /// What the worker does with the connection after a command.
@@ -108,6 +110,7 @@ impl Engine {
             ahead: SmallVec::new(),
             waits: None,
             ready: ReadyKeys::default(),
+            evictor: Evictor::default(),
             shared,
             worker,
             config,
@@ -125,6 +128,7 @@ impl Engine {
         self.read_config();
         self.access = access::Access::new(now_ms, lfu_settings(&self.config));
         self.policy.journal_on = self.shared.journal_on();
+        self.evictor.begin_turn(now_ms);
         self.last_tick = self.ticker.now();
         self.last_tick
     }
@@ -136,8 +140,9 @@ impl Engine {
             return;
         }
         self.generation = generation;
-        self.config = self.shared.config.load();
+        let old = std::mem::replace(&mut self.config, self.shared.config.load());
         let config = &*self.config;
+        self.evictor.configure(&old, config);
         self.policy.lazy_delete = config.lazyfree_lazy_user_del;
         self.policy.lazy_overwrite = config.lazyfree_lazy_server_del;
         self.policy.lazy_expire = config.lazyfree_lazy_expire;
@@ -222,6 +227,7 @@ impl Engine {
         args: &[&[u8]],
         reply: &mut Writer,
     ) -> Flow {
+        self.keep_limit(space, session, reply);
         let start = reply.len();
         let ahead = self.ahead.get(place).copied();
         let hash = ahead.and_then(|ahead| ahead.hash);

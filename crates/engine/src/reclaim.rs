@@ -34,8 +34,7 @@ impl Reclaimer {
     pub fn new() -> (Self, Reclaiming) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let counter = AtomicU64::default;
-        let reclaimer =
-            Reclaimer { sender, pending: counter(), pending_bytes: counter(), freed: counter() };
+        let reclaimer = Reclaimer { sender, pending: counter(), pending_bytes: counter(), freed: counter() };
         (reclaimer, Reclaiming(receiver))
     }
 

@@ -154,7 +154,11 @@ impl Worker {
                 self.again.push(slot);
             }
         }
-        let busy = backlog || !self.again.is_empty() || self.engine.own_mail || !self.later.is_empty();
+        let busy = backlog
+            || !self.again.is_empty()
+            || self.engine.own_mail
+            || !self.later.is_empty()
+            || self.engine.has_to_evict();
         let gather = self.gather.take().filter(|_| !busy);
         if let Some(wait) = gather {
             std::thread::sleep(wait);
@@ -203,6 +207,10 @@ impl Worker {
             self.tick();
             let took = self.since(begin, self.shared.ticker.now());
             self.shared.observe.turns.cron(took.as_nanos() as u64);
+            self.read_own_mail(None);
+        }
+        if self.engine.has_to_evict() {
+            self.engine.evict_more();
             self.read_own_mail(None);
         }
         self.send_told();

@@ -93,6 +93,7 @@ const RESETSTAT: Spec = Spec {
 fn resetstat(cx: &mut Cx) -> Outcome {
     cx.shared.persist.before_counters_reset(cx.shared);
     cx.shared.stats.reset();
+    cx.shared.exceeded.reset();
     cx.shared.observe.rates.reset();
     cx.shared.observe.turns.reset();
     cx.reply.ok();

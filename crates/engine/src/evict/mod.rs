@@ -8,10 +8,10 @@ pub mod gauge;
 mod pool;
 
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::outbox::{Outbox, Push};
+use crate::error::CommandError;
 use crate::pipeline::Engine;
 use crate::session::Session;
-use crate::shared::{Message, PauseMode, Shared};
+use crate::shared::Shared;
 use gauge::{Gauge, counted};
 use kara_base::ids::{DbIndex, ShardId};
 use kara_keyspace::{Entry, HashedKey, Locked};
@@ -92,6 +92,11 @@ fn time_limit(tenacity: u64) -> Duration {
     Duration::from_micros(us as u64)
 }
 
+/// The refusal of what needs more memory than there may be.
+pub(crate) fn out_of_memory() -> CommandError {
+    CommandError::text("OOM command not allowed when used memory > 'maxmemory'.")
+}
+
 impl Engine {
     /// Before a command: frees memory where there is too much of it in use.
     #[inline]
@@ -146,10 +151,7 @@ impl Engine {
     /// Whether this is the time and the server for it.
     fn may_evict(&self, shared: &Shared) -> bool {
         let is_spared = shared.replication.is_replica() && self.config.replica_ignore_maxmemory;
-        !is_spared
-            && !shared.scripts.is_busy()
-            && !shared.loading.load(Relaxed)
-            && shared.pause.mode(self.now_ms) == PauseMode::Off
+        !is_spared && !shared.scripts.is_busy() && !shared.loading.load(Relaxed) && !self.is_pausing()
     }
 
     fn evict(&mut self, shared: &Shared, space: &mut Locked<'_>, mut before: Before<'_>) -> Relief {
@@ -226,13 +228,7 @@ impl Engine {
 
     /// Offers samples to the pool: `each` keys of every database in a random shard, and in those behind it until there
     /// are `wanted`.
-    fn look_through(
-        &mut self,
-        shared: &Shared,
-        space: &mut Locked<'_>,
-        each: usize,
-        wanted: usize,
-    ) -> Step {
+    fn look_through(&mut self, shared: &Shared, space: &mut Locked<'_>, each: usize, wanted: usize) -> Step {
         let policy = self.config.maxmemory_policy;
         let (access, keyspace) = (self.access, &shared.keyspace);
         let shards = keyspace.shards() as u32;
@@ -299,40 +295,28 @@ impl Engine {
         if !self.ready.is_empty() {
             self.serve_ready(space);
         }
-        self.post_before_reply(before);
+        self.post_evicted(before);
         true
     }
 
     /// Posts what there is to tell; what the client at hand is told goes in front of its command's answer.
-    fn post_before_reply(&mut self, before: &mut Before<'_>) {
-        if let Some((session, reply)) = before {
-            let mut others = Outbox::default();
-            for (worker, message) in self.outbox.drain() {
-                match message {
-                    Message::Push(push) if is_for(&push, session) => push.write(session, reply.buffer()),
-                    Message::Push(push) => others.push(worker, push),
-                    message => shared_post(&self.shared, worker, message),
-                }
+    fn post_evicted(&mut self, before: &mut Before<'_>) {
+        match before {
+            Some((session, reply)) if !self.outbox.is_empty() => {
+                let mut told = self.outbox.take();
+                self.post_before_reply(&mut told, session, reply);
             }
-            others.broadcasts = std::mem::take(&mut self.outbox.broadcasts);
-            self.outbox = others;
+            _ => self.post_messages(),
         }
-        self.post_messages();
     }
-}
-
-fn shared_post(shared: &Shared, worker: usize, message: Message) {
-    shared.host.post(worker, message);
-}
-
-fn is_for(push: &Push, session: &Session) -> bool {
-    matches!(push.to(), [to] if to.id == session.id())
 }
 
 /// The higher, the sooner it goes.
 fn score(policy: MaxmemoryPolicy, access: &crate::access::Access, entry: &Entry) -> u64 {
     match policy {
-        MaxmemoryPolicy::VolatileTtl => u64::MAX - entry.expire_at_ms().map_or(u64::MAX, |at| at.max(0) as u64),
+        MaxmemoryPolicy::VolatileTtl => {
+            u64::MAX - entry.expire_at_ms().map_or(u64::MAX, |at| at.max(0) as u64)
+        }
         MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
             255 - u64::from(access.frequency(entry.lru()))
         }

@@ -92,6 +92,10 @@ impl Engine {
         if let Some(error) = self.protected(command, session) {
             return refuse(error);
         }
+        if self.evictor.full && session.origin != Origin::Primary && self.wants_memory(command, session, args)
+        {
+            return refuse(crate::evict::out_of_memory());
+        }
         if session.is_subscribed()
             && session.protocol == kara_resp::Protocol::Resp2
             && !allowed_while_subscribed(command)
@@ -174,6 +178,22 @@ impl Engine {
         match stated_flags(&self.shared, command.full_name, args) {
             Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
             None => command.spec.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE),
+        }
+    }
+
+    /// Whether the command may need more memory; a script says so itself.
+    fn wants_memory(&self, command: Command, session: &Session, args: &[&[u8]]) -> bool {
+        if command.role == Role::Exec {
+            let mut queued = session.multi.iter().flat_map(|multi| multi.queue.iter());
+            return queued.any(|queued| self.states_memory(queued.command, &queued.args));
+        }
+        self.states_memory(command, args)
+    }
+
+    fn states_memory(&self, command: Command, args: &[&[u8]]) -> bool {
+        match stated_flags(&self.shared, command.full_name, args) {
+            Some(flags) => !flags.intersects(ScriptFlags::ALLOW_OOM | ScriptFlags::NO_WRITES),
+            None => command.is(Flags::DENYOOM),
         }
     }
 

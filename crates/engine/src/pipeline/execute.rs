@@ -102,6 +102,7 @@ impl Engine {
             outbox: &mut self.outbox,
             nested: &mut self.nested,
             waits: &mut self.waits,
+            memory_is_full: self.evictor.full,
             extra_changes: 0,
             nested_changes: 0,
         };
@@ -195,6 +196,7 @@ pub(crate) fn run_found(
             outbox: &mut *cx.outbox,
             nested: &mut *cx.nested,
             waits: &mut *cx.waits,
+            memory_is_full: cx.memory_is_full,
             extra_changes: 0,
             nested_changes: 0,
         };

@@ -89,9 +89,14 @@ impl Engine {
         let (shared, limit) = (&*self.shared, self.config.tracking_table_max_keys);
         let mut told = Outbox::default();
         shared.tracking.shrink(&shared.clients, limit, &mut self.rng, &mut told);
+        self.post_before_reply(&mut told, session, reply);
+    }
+
+    /// Posts what there is to tell but is no command's: what the client at hand is told stands before its reply.
+    pub(crate) fn post_before_reply(&mut self, told: &mut Outbox, session: &Session, reply: &mut Writer) {
         for (worker, message) in told.drain() {
             match message {
-                Message::Push(push) if push.to().first().is_some_and(|to| to.id == session.id()) => {
+                Message::Push(push) if matches!(push.to(), [to] if to.id == session.id()) => {
                     push.write(session, reply.buffer());
                 }
                 Message::Push(push) => self.outbox.push(worker, push),

@@ -247,6 +247,7 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
         outbox: &mut *cx.outbox,
         nested: &mut nested,
         waits: &mut waits,
+        memory_is_full: false,
         extra_changes: 0,
         nested_changes: 0,
     };

@@ -8,6 +8,7 @@ use super::undo::Undo;
 use crate::cx::Cx;
 use crate::effect::{Effect, Outcome};
 use crate::error::CommandError;
+use crate::evict::out_of_memory;
 use crate::log::Level;
 use crate::pipeline::run_found;
 use crate::registry::{Command, Lookup};
@@ -47,6 +48,8 @@ struct Saved {
 pub(super) struct Runner<'c, 'a, 'k> {
     pub(super) cx: &'c mut Cx<'a, 'k>,
     read_only: bool,
+    /// It says of itself that it may run where memory is full, or its commands are our primary's.
+    may_fill: bool,
     pub(super) what: Running,
     pub(super) name: &'c [u8],
     pub(super) wrote: bool,
@@ -83,6 +86,8 @@ pub(crate) fn run(
     }
     let saved = Saved { db: cx.session.db, protocol: cx.session.protocol };
     let (before, changes) = (cx.nested.len(), cx.nested_changes);
+    let may_fill =
+        call.flags.contains(ScriptFlags::ALLOW_OOM) || matches!(cx.session.origin, Origin::Primary);
     let mut reply = std::mem::take(cx.reply);
     let start = reply.len();
     loop {
@@ -91,6 +96,7 @@ pub(crate) fn run(
         let mut runner = Runner {
             cx,
             read_only: call.read_only || call.flags.contains(ScriptFlags::NO_WRITES),
+            may_fill,
             what: call.what,
             name: call.name,
             wrote: false,
@@ -182,6 +188,10 @@ impl Runner<'_, '_, '_> {
         }
         if self.read_only && (command.is(Flags::WRITE) || command.is(Flags::MAY_REPLICATE)) {
             return Err(CommandError::text("ERR Write commands are not allowed from read-only scripts."));
+        }
+        // Once it has written, a script is let to its end.
+        if self.cx.memory_is_full && !self.wrote && !self.may_fill && command.is(Flags::DENYOOM) {
+            return Err(out_of_memory());
         }
         Ok(command)
     }

@@ -35,7 +35,9 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("evicted_keys", t.evicted_keys);
     page.field("evicted_clients", t.evicted_clients);
     page.field("evicted_scripts", t.evicted_scripts);
-    page.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
+    let (in_all_ms, now_ms) = shared.exceeded.times_ms();
+    page.field("total_eviction_exceeded_time", in_all_ms);
+    page.field("current_eviction_exceeded_time", now_ms);
     page.field("keyspace_hits", t.keyspace_hits);
     page.field("keyspace_misses", t.keyspace_misses);
     page.field("pubsub_channels", shared.pubsub.count(Kind::Channel));
