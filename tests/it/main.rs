@@ -20,6 +20,8 @@ mod gaps;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod libraries;
+#[cfg(test)]
 mod linear;
 #[cfg(test)]
 mod messages;

@@ -49,7 +49,14 @@ impl Effect {
 pub struct OwnedCommand {
     bytes: Vec<u8>,
     ends: SmallVec<[usize; 6]>,
+    /// Bits of the journal's readers that don't get it: [`NOT_IN_LOG`], [`NOT_TO_REPLICAS`].
+    left_out: u8,
 }
+
+/// A script keeps what it does from the append-only file (`redis.set_repl`).
+pub const NOT_IN_LOG: u8 = 1;
+/// Likewise from replicas.
+pub const NOT_TO_REPLICAS: u8 = 2;
 
 impl OwnedCommand {
     /// A command of one word so far.
@@ -60,6 +67,22 @@ impl OwnedCommand {
     /// A copy of borrowed arguments.
     pub fn from_args(args: &[&[u8]]) -> Self {
         args.iter().fold(OwnedCommand::default(), |command, arg| command.arg(arg))
+    }
+
+    /// For some of the journal's readers only.
+    pub fn without(mut self, left_out: u8) -> Self {
+        self.left_out = left_out;
+        self
+    }
+
+    /// Whether all readers get it.
+    pub fn is_for_all(&self) -> bool {
+        self.left_out == 0
+    }
+
+    /// Whether the reader of that bit gets it.
+    pub fn is_for(&self, bit: u8) -> bool {
+        self.left_out & bit == 0
     }
 
     /// Adds an argument.

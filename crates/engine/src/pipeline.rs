@@ -282,7 +282,7 @@ impl Engine {
         // Read under the locks: whoever attaches a reader holds all of them.
         self.policy.journal_on = self.shared.journal_on();
         // As for the role.
-        if let Some(error) = self.role_refusal(command, session) {
+        if let Some(error) = self.role_refusal(command, session, args) {
             self.refuse(Some(command.id), error, session, reply);
             return Flow::Next;
         }

@@ -45,6 +45,8 @@ pub enum Role {
     Debug,
     /// MODULE, or a part of it.
     Module,
+    /// EVAL, FCALL and their relatives: the number of keys is the second argument.
+    Script,
 }
 
 impl Role {
@@ -54,6 +56,7 @@ impl Role {
             "touch" => Role::Touch,
             "debug" => Role::Debug,
             "module" => Role::Module,
+            "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro" => Role::Script,
             _ => Role::Plain,
         }
     }

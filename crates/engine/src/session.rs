@@ -80,6 +80,8 @@ pub struct Session {
     pub handover: Option<Box<SyncRequest>>,
     /// The stream's offset behind the last write.
     pub written: u64,
+    /// Readers of the journal that a running script keeps its effects from; see `OwnedCommand`.
+    pub(crate) left_out: u8,
     watch_broken: Arc<AtomicBool>,
 }
 
@@ -110,6 +112,7 @@ impl Session {
             replica: None,
             handover: None,
             written: 0,
+            left_out: 0,
             watch_broken: Arc::default(),
         }
     }

@@ -9,6 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kara_base::ids::{DbIndex, JournalOffset};
 use parking_lot::{Mutex, RwLock};
 
+/// Whom records can be withheld from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The append-only file.
+    Log,
+    Replicas,
+}
+
 /// Writes records down in the order of the calls. Calls come from all workers, with shard locks held: a sink must not
 /// block on I/O and must not lock shards.
 pub trait JournalSink: Send + Sync {
@@ -23,6 +31,10 @@ pub trait JournalSink: Send + Sync {
     }
     /// The offset behind the last record.
     fn offset(&self) -> JournalOffset;
+    /// Whose records it keeps.
+    fn reader(&self) -> Reader {
+        Reader::Log
+    }
 }
 
 /// The keyspace's journal with its sinks: none, the AOF, the replicas' backlog, or both.
@@ -78,6 +90,13 @@ impl Journal {
             self.sinks.read().iter().for_each(|sink| {
                 sink.append_group(group);
             });
+        }
+    }
+
+    /// The same for one of the readers.
+    pub fn append_group_for(&self, reader: Reader, group: &[(DbIndex, &[&[u8]])]) {
+        for sink in self.sinks.read().iter().filter(|sink| sink.reader() == reader) {
+            sink.append_group(group);
         }
     }
 }

@@ -200,14 +200,23 @@ impl Keyspace {
     }
 
     /// One step of a SCAN, which locks one shard at a time: calls `f` with at least `count` entries unless the end
-    /// comes first or the buckets are rather empty. Returns the next cursor, 0 at the end.
-    pub fn scan_step(&self, db: DbIndex, cursor: u64, count: usize, mut f: impl FnMut(&Entry)) -> u64 {
+    /// comes first or the buckets are rather empty. Returns the next cursor, 0 at the end; `None` where a shard is held
+    /// for long.
+    pub fn scan_step(
+        &self,
+        db: DbIndex,
+        cursor: u64,
+        count: usize,
+        mut f: impl FnMut(&Entry),
+    ) -> Option<u64> {
         let mut budget = ScanBudget::new(count);
         let mut cursor = cursor;
         loop {
-            cursor = self.lock_one(self.shard_of_cursor(cursor)).scan_with(db, cursor, &mut budget, &mut f);
+            let shard = self.shard_of_cursor(cursor);
+            let locked = Locked::one(self, shard, self.acquire(shard)?);
+            cursor = locked.scan_with(db, cursor, &mut budget, &mut f);
             if cursor == 0 || budget.is_spent() {
-                return cursor;
+                return Some(cursor);
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use kara_base::ids::{DbIndex, JournalOffset};
 use kara_keyspace::JournalSink;
+use kara_keyspace::journal::Reader;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
@@ -272,7 +273,8 @@ impl Inner {
     }
 
     fn record(&mut self, db: DbIndex, args: &[&[u8]]) {
-        if self.db != Some(db) {
+        // Transactions select behind MULTI, as the reference's do.
+        if self.db != Some(db) && !matches!(args, [b"MULTI"]) {
             self.command(&[b"SELECT", itoa::Buffer::new().format(db.0).as_bytes()]);
             self.db = Some(db);
         }
@@ -313,6 +315,10 @@ impl JournalSink for Backlog {
 
     fn offset(&self) -> JournalOffset {
         JournalOffset(self.end.load(Relaxed))
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::Replicas
     }
 }
 

@@ -21,6 +21,9 @@ pub trait Host {
     /// `redis.setresp`, 2 or 3.
     fn set_resp(&mut self, version: u8);
 
+    /// `redis.set_repl`: whether what follows goes into the append-only file, and to replicas.
+    fn set_repl(&mut self, _in_log: bool, _to_replicas: bool) {}
+
     /// Called every now and then while Lua code runs.
     fn interrupt(&mut self) -> Result<(), Abort>;
 

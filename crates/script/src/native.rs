@@ -1,9 +1,8 @@
 //! Native functions: what scripts call by the `server` table, and what the prelude builds on.
 
-use crate::host::{Abort, LibraryFunction, host};
-use crate::vm::{Inner, Options, RESP3, abort, keep};
-use crate::{libs, number, reply};
-use kara_resp::{Protocol, Writer};
+use crate::host::{LibraryFunction, host};
+use crate::vm::{Inner, Options, keep};
+use crate::{libs, number};
 use mlua::{Function, Lua, MultiValue, Table, Value, Variadic};
 use sha1::{Digest, Sha1};
 use std::rc::Rc;
@@ -14,8 +13,6 @@ pub(crate) struct Raised {
     /// A table with this as `err`, or a plain text.
     is_table: bool,
     text: Vec<u8>,
-    /// A command answered it, and it was counted there.
-    is_counted: bool,
 }
 
 impl std::fmt::Display for Raised {
@@ -33,12 +30,12 @@ pub(crate) fn positioned(lua: &Lua, text: &str) -> mlua::Error {
         debug.current_line().map(|line| format!("{}:{line}: ", source.short_src.unwrap_or_default()))
     });
     let text = format!("{}{text}", place.flatten().unwrap_or_default()).into_bytes();
-    mlua::Error::external(Raised { is_table: false, text, is_counted: false })
+    mlua::Error::external(Raised { is_table: false, text })
 }
 
 /// An error of the server's own functions: a table.
 fn refuse<R>(text: impl Into<Vec<u8>>) -> mlua::Result<R> {
-    Err(mlua::Error::external(Raised { is_table: true, text: text.into(), is_counted: false }))
+    Err(mlua::Error::external(Raised { is_table: true, text: text.into() }))
 }
 
 /// The Lua value of an error that a native function raised; other values stay.
@@ -52,9 +49,6 @@ fn unwrap(lua: &Lua, value: Value) -> mlua::Result<Value> {
     }
     let table = lua.create_table_with_capacity(0, 4)?;
     table.raw_set("err", lua.create_string(&raised.text)?)?;
-    if raised.is_counted {
-        table.raw_set("ignore_error_stats_update", true)?;
-    }
     Ok(Value::Table(table))
 }
 
@@ -144,31 +138,9 @@ pub(crate) fn table(lua: &Lua, inner: &Rc<Inner>, chunks: &Table) -> mlua::Resul
 /// What scripts find in the `server` table.
 fn server(lua: &Lua, inner: &Rc<Inner>) -> mlua::Result<Table> {
     let server = lua.create_table()?;
-    let state = inner.clone();
-    server.set(
-        "call",
-        lua.create_function(move |lua, args: MultiValue| match call(lua, &state, args)? {
-            Reply::Value(value) => Ok(value),
-            Reply::Error { text, is_counted } => {
-                Err(mlua::Error::external(Raised { is_table: true, text, is_counted }))
-            }
-        })?,
-    )?;
-    let state = inner.clone();
-    server.set(
-        "pcall",
-        lua.create_function(move |lua, args: MultiValue| match call(lua, &state, args)? {
-            Reply::Value(value) => Ok(value),
-            Reply::Error { text, is_counted } => {
-                let table = lua.create_table_with_capacity(0, 4)?;
-                table.raw_set("err", lua.create_string(text)?)?;
-                if is_counted {
-                    table.raw_set("ignore_error_stats_update", true)?;
-                }
-                Ok(Value::Table(table))
-            }
-        })?,
-    )?;
+    let (call, pcall) = inner.raw.calls(lua)?;
+    server.set("call", call)?;
+    server.set("pcall", pcall)?;
     server.set(
         "acl_check_cmd",
         lua.create_function(|_, args: MultiValue| {
@@ -191,20 +163,23 @@ fn server(lua: &Lua, inner: &Rc<Inner>) -> mlua::Result<Table> {
         lua.create_function(move |lua, args: Variadic<Value>| {
             let [version] = &args[..] else { return refuse("ERR server.setresp() requires one argument.") };
             match libs::to_number(lua, version).map(f64::trunc) {
-                Some(n) if n == 2.0 || n == 3.0 => state.resp.set(n as u8),
+                Some(n) if n == 2.0 || n == 3.0 => state.raw.resp.set(n as u8),
                 _ => return refuse("ERR RESP version must be 2 or 3."),
             }
-            host(|host| host.set_resp(state.resp.get()));
+            host(|host| host.set_resp(state.raw.resp.get()));
             Ok(())
         })?,
     )?;
-    // Effects are what is journaled, and they always are.
     server.set(
         "set_repl",
         lua.create_function(|lua, args: Variadic<Value>| {
             let [flags] = &args[..] else { return refuse("ERR server.set_repl() requires one argument.") };
             match libs::to_number(lua, flags).map(f64::trunc) {
-                Some(n) if (0.0..=3.0).contains(&n) => Ok(()),
+                Some(n) if (0.0..=3.0).contains(&n) => {
+                    let bits = n as u8;
+                    host(|host| host.set_repl(bits & 1 != 0, bits & 2 != 0));
+                    Ok(())
+                }
                 _ => refuse(
                     "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
                 ),
@@ -233,16 +208,16 @@ fn random(inner: &Inner) -> f64 {
 const NOT_STRINGS: &str = "ERR Command arguments must be strings or integers";
 const OUTSIDE: &str = "ERR server.call can only be called inside a script invocation";
 
-/// One argument of a command; short ones need no allocation.
-type Word = smallvec::SmallVec<[u8; 40]>;
-type Words = smallvec::SmallVec<[Word; 4]>;
-
-fn words(args: &MultiValue) -> Option<Words> {
+/// The words of a command that isn't run.
+fn words(args: &MultiValue) -> Option<Vec<Vec<u8>>> {
     args.iter()
         .map(|arg| match arg {
-            Value::String(text) => Some(Word::from_slice(&text.as_bytes())),
-            Value::Integer(n) => Some(Word::from_vec(n.to_string().into_bytes())),
-            Value::Number(n) => Some(Word::from_vec(number::argument(*n))),
+            Value::String(text) => Some(text.as_bytes().to_vec()),
+            Value::Integer(_) | Value::Number(_) => {
+                let mut digits = number::Digits::new();
+                number::put_argument(&mut digits, arg.as_number().unwrap_or(arg.as_integer()? as f64));
+                Some(digits.to_vec())
+            }
             _ => None,
         })
         .collect()
@@ -256,42 +231,6 @@ fn text_of(value: &Value) -> Option<Vec<u8>> {
         Value::Number(n) => Some(number::general(*n, 14).into_bytes()),
         _ => None,
     }
-}
-
-/// What a command answered.
-enum Reply {
-    Value(Value),
-    Error { text: Vec<u8>, is_counted: bool },
-}
-
-fn error(text: &str) -> mlua::Result<Reply> {
-    Ok(Reply::Error { text: text.into(), is_counted: false })
-}
-
-/// `server.call` and `server.pcall`.
-fn call(lua: &Lua, inner: &Rc<Inner>, args: MultiValue) -> mlua::Result<Reply> {
-    if args.is_empty() {
-        return error("ERR Please specify at least one argument for this call");
-    }
-    let Some(words) = words(&args) else { return error(NOT_STRINGS) };
-    drop(args);
-    let words: smallvec::SmallVec<[&[u8]; 6]> = words.iter().map(|word| word.as_slice()).collect();
-    let mut reply = inner.scratch.take();
-    reply.clear();
-    reply.set_protocol(if inner.resp.get() >= RESP3 { Protocol::Resp3 } else { Protocol::Resp2 });
-    let result = match host(|host| host.call(&words, &mut reply)) {
-        Some(Ok(())) => reply::to_lua(lua, reply.as_bytes()).map(|answer| match answer {
-            Ok(value) => Reply::Value(value),
-            Err(text) => Reply::Error { text, is_counted: true },
-        }),
-        Some(Err(Abort)) => Err(abort(lua, inner)),
-        None => error(OUTSIDE),
-    };
-    if reply.buffer().capacity() > 1 << 20 {
-        reply = Writer::default();
-    }
-    inner.scratch.replace(reply);
-    result
 }
 
 fn log(lua: &Lua, args: &[Value]) -> mlua::Result<()> {

@@ -1,21 +1,24 @@
 //! Numbers as texts: as arguments of commands, and as C's `%.14g` prints them.
 
 use kara_base::number::format_f64;
+use smallvec::SmallVec;
 
-/// A number among the arguments of a command.
-pub(crate) fn argument(number: f64) -> Vec<u8> {
+/// Texts of numbers, one behind the other.
+pub(crate) type Digits = SmallVec<[u8; 64]>;
+
+/// Appends a number as the argument of a command.
+pub(crate) fn put_argument(out: &mut Digits, number: f64) {
     // Whole numbers up to 2^52 are written as such (so -0 is 0); larger ones by their shortest digits, padded with zeros.
     const EXACT: f64 = (1u64 << 52) as f64;
     if number == number.trunc() && number.abs() <= EXACT {
-        return (number as i64).to_string().into_bytes();
+        out.extend_from_slice(itoa::Buffer::new().format(number as i64).as_bytes());
+    } else if number == number.trunc() && number.abs() < 9.3e18 {
+        out.extend_from_slice(number.to_string().as_bytes());
+    } else if number.is_nan() {
+        out.extend_from_slice(if number.is_sign_negative() { b"-nan" } else { b"nan" });
+    } else {
+        out.extend_from_slice(format_f64(number).as_bytes());
     }
-    if number == number.trunc() && number.abs() < 9.3e18 {
-        return number.to_string().into_bytes();
-    }
-    if number.is_nan() {
-        return if number.is_sign_negative() { b"-nan".to_vec() } else { b"nan".to_vec() };
-    }
-    format_f64(number).as_bytes().to_vec()
 }
 
 /// `%.<precision>g`.
@@ -81,7 +84,9 @@ mod tests {
             (1e-7, "1e-7"),
             (f64::INFINITY, "inf"),
         ] {
-            assert_eq!(String::from_utf8_lossy(&argument(number)), text);
+            let mut digits = Digits::new();
+            put_argument(&mut digits, number);
+            assert_eq!(String::from_utf8_lossy(&digits), text);
         }
     }
 }

@@ -411,46 +411,15 @@ if not functions then
     G.__redis__err__handler = handler
 end
 
-local function rest(count, ...)
-    if count == 0 then return {}, { ... } end
-    local all, keys, args = { ... }, {}, {}
-    local total = select("#", ...)
-    for i = 1, count do keys[i] = all[i] end
-    for i = count + 1, total do args[i - count] = all[i] end
-    return keys, args
-end
-
-local function one_key(key, ...)
-    return { key }, { ... }
-end
-
-local run = {}
+local run = { handler = handler, globals = G }
 local chunks = native.chunks
 
-function run.eval(id, count, ...)
+-- Behind a run that didn't come to its end.
+function run.reset()
     depth = 0
-    if count == 1 then
-        G.KEYS, G.ARGV = one_key(...)
-    else
-        G.KEYS, G.ARGV = rest(count, ...)
-    end
-    return raw_xpcall(chunks[id], handler)
-end
-
-function run.eval_tables(id, keys, args)
-    depth = 0
-    G.KEYS, G.ARGV = keys, args
-    return raw_xpcall(chunks[id], handler)
-end
-
-function run.call(id, keys, args)
-    depth = 0
-    local f = chunks[id]
-    return raw_xpcall(function() return f(keys, args) end, handler)
 end
 
 function run.load(id)
-    depth = 0
     globals_meta.__index = loading
     return raw_xpcall(chunks[id], handler)
 end

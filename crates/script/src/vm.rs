@@ -1,20 +1,12 @@
 //! One virtual machine: its sandbox, compiled chunks, and runs.
 
-use crate::host::{Abort, Host, host, with_host};
+use crate::host::{Host, with_host};
 use crate::native::{self, constants};
-use crate::reply;
+use crate::raw::{Entry, Raw};
 use kara_resp::Writer;
-use mlua::{Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Value, Variadic, VmState};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-
-/// The protocol version 3 of `redis.setresp`.
-pub(crate) const RESP3: u8 = 3;
-/// How many VM instructions pass between two questions to the host whether the script may go on.
-const INTERRUPT: u32 = 100_000;
-/// More arguments than this travel in tables: the C stack has room for 8,000 values.
-const STACK_ARGS: usize = 200;
 
 /// What a machine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,27 +70,21 @@ pub enum LoadError {
 /// State that native functions share.
 #[derive(Default)]
 pub(crate) struct Inner {
-    /// The run is to end: every hook raises.
-    aborted: Cell<bool>,
-    pub(crate) resp: Cell<u8>,
+    pub(crate) raw: Raw,
     pub(crate) random: Cell<u64>,
-    pub(crate) scratch: RefCell<Writer>,
     /// Functions of the library that is being loaded, by name.
     pub(crate) registered: RefCell<Vec<(Vec<u8>, Chunk)>>,
     next_chunk: Cell<usize>,
-    /// Where the run was when it was aborted.
-    stopped_at: RefCell<Option<(Vec<u8>, i64)>>,
     /// Chunks that nobody holds any more.
     freed: RefCell<Vec<usize>>,
 }
 
 /// A virtual machine. Belongs to one thread.
 pub struct Vm {
+    // Before `inner`, which its functions refer to.
     lua: Lua,
     inner: Rc<Inner>,
-    run_eval: Function,
-    run_eval_tables: Function,
-    run_call: Function,
+    reset: Function,
     run_load: Function,
     run_loaded: Function,
     compile: Function,
@@ -110,9 +96,6 @@ impl std::fmt::Debug for Vm {
         f.debug_struct("Vm").field("used_memory", &self.used_memory()).finish_non_exhaustive()
     }
 }
-
-/// The outcome of `xpcall`: whether the run went well, and its result or error.
-type Ran = (bool, Value);
 
 fn internal(text: impl std::fmt::Display) -> Failure {
     Failure { text: format!("ERR {text}").into_bytes(), ..Failure::default() }
@@ -128,21 +111,15 @@ impl Vm {
         let wanted = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
         let lua = Lua::new_with(wanted, LuaOptions::new().catch_rust_panics(true))?;
         let inner = Rc::new(Inner::default());
-        inner.resp.set(2);
         lua.set_memory_limit(options.memory_limit)?;
         let chunks = lua.create_table()?;
         let native = native::table(&lua, &inner, &chunks)?;
         let info = constants(&lua, options)?;
         let prelude: Function = lua.load(include_str!("prelude.lua")).set_name("=prelude").into_function()?;
         let run: Table = prelude.call((native, info, options.kind == Kind::Functions, options.insecure))?;
-        let aborting = inner.clone();
-        lua.set_global_hook(HookTriggers::new().every_nth_instruction(INTERRUPT), move |lua, _| {
-            interrupt(lua, &aborting)
-        })?;
+        inner.raw.install(&lua, &run.get("handler")?, &chunks, &run.get("globals")?)?;
         Ok(Vm {
-            run_eval: run.get("eval")?,
-            run_eval_tables: run.get("eval_tables")?,
-            run_call: run.get("call")?,
+            reset: run.get("reset")?,
             run_load: run.get("load")?,
             run_loaded: run.get("loaded")?,
             compile: run.get("compile")?,
@@ -179,16 +156,7 @@ impl Vm {
         host: &mut dyn Host,
         reply: &mut Writer,
     ) -> Option<Result<(), Failure>> {
-        if keys.len() + args.len() > STACK_ARGS {
-            let tables = || Ok::<_, mlua::Error>((self.strings(keys)?, self.strings(args)?));
-            return match tables() {
-                Ok((keys, args)) => self.run(&self.run_eval_tables, (chunk.0.id, keys, args), host, reply),
-                Err(error) => Some(Err(internal(error))),
-            };
-        }
-        let words: Variadic<&bstr::BStr> =
-            keys.iter().chain(args).map(|word| <&bstr::BStr>::from(*word)).collect();
-        self.run(&self.run_eval, (chunk.0.id, keys.len(), words), host, reply)
+        self.run(Entry::Script, chunk, keys, args, host, reply)
     }
 
     /// Calls a library's function with its keys and arguments.
@@ -200,92 +168,64 @@ impl Vm {
         host: &mut dyn Host,
         reply: &mut Writer,
     ) -> Option<Result<(), Failure>> {
-        let tables = || Ok::<_, mlua::Error>((self.strings(keys)?, self.strings(args)?));
-        match tables() {
-            Ok((keys, args)) => self.run(&self.run_call, (function.0.id, keys, args), host, reply),
-            Err(error) => Some(Err(internal(error))),
-        }
+        self.run(Entry::Function, function, keys, args, host, reply)
     }
 
     /// Runs a library's code; returns the functions that it registered.
     pub fn load(&self, chunk: &Chunk, host: &mut dyn Host) -> Result<Vec<(Vec<u8>, Chunk)>, LoadError> {
         self.inner.registered.borrow_mut().clear();
-        let outcome = self.guarded(&self.run_load, chunk.0.id, host);
+        let raw = &self.inner.raw;
+        raw.begin();
+        let ran = with_host(host, || self.run_load.call::<(bool, Value)>(chunk.0.id));
+        let outcome = if raw.end() {
+            None
+        } else {
+            Some(match ran {
+                Ok((true, _)) => Ok(()),
+                Ok((false, problem)) => Err(failure(problem)),
+                Err(error) => Err(internal(error)),
+            })
+        };
+        if !matches!(outcome, Some(Ok(()))) {
+            self.reset();
+        }
         self.run_loaded.call::<()>(()).map_err(|error| LoadError::Failed(internal(error)))?;
         let registered = std::mem::take(&mut *self.inner.registered.borrow_mut());
         match outcome {
             None => Err(LoadError::Aborted),
             Some(Err(failure)) => Err(LoadError::Failed(failure)),
-            Some(Ok(_)) => Ok(registered),
+            Some(Ok(())) => Ok(registered),
         }
-    }
-
-    fn strings(&self, words: &[&[u8]]) -> mlua::Result<Table> {
-        let table = self.lua.create_table_with_capacity(words.len(), 0)?;
-        for (i, word) in words.iter().enumerate() {
-            table.raw_set(i + 1, self.lua.create_string(word)?)?;
-        }
-        Ok(table)
     }
 
     fn run(
         &self,
-        runner: &Function,
-        args: impl IntoLuaMulti,
+        entry: Entry,
+        chunk: &Chunk,
+        keys: &[&[u8]],
+        args: &[&[u8]],
         host: &mut dyn Host,
         reply: &mut Writer,
     ) -> Option<Result<(), Failure>> {
-        match self.guarded(runner, args, host)? {
-            Err(failure) => Some(Err(failure)),
-            Ok(value) => {
-                let start = reply.len();
-                Some(reply::write(value, self.inner.resp.get(), reply).map_err(|error| {
-                    reply.truncate(start);
-                    internal(error)
-                }))
-            }
+        let start = reply.len();
+        self.inner.raw.begin();
+        let ended = self.inner.raw.run(entry, chunk.0.id, keys, args, host, reply);
+        if !matches!(ended, Some(Ok(()))) {
+            reply.truncate(start);
+            self.reset();
         }
+        ended
     }
 
-    /// One run under the machine's limits. `None`: aborted.
-    fn guarded(
-        &self,
-        runner: &Function,
-        args: impl IntoLuaMulti,
-        host: &mut dyn Host,
-    ) -> Option<Result<Value, Failure>> {
-        let inner = &*self.inner;
-        inner.resp.set(2);
-        inner.aborted.set(false);
-        // What would panic is a lack of references; see `Chunk`. The machine is of no further use then, the server is.
-        let outcome = catch_unwind(AssertUnwindSafe(|| with_host(host, || runner.call::<Ran>(args))))
-            .unwrap_or_else(|_| Err(mlua::Error::runtime("the script holds too many values")));
-        if inner.aborted.get() {
-            self.disarm();
-            return None;
-        }
-        Some(match outcome {
-            Ok((true, value)) => Ok(value),
-            Ok((false, problem)) => Err(failure(problem)),
-            Err(mlua::Error::MemoryError(_)) => Err(internal("not enough memory")),
-            Err(error) => Err(internal(error)),
-        })
-    }
-
-    /// Back to the usual hook after an abort.
-    fn disarm(&self) {
-        self.inner.aborted.set(false);
-        let aborting = self.inner.clone();
-        // Setting a hook allocates nothing that could fail for lack of memory but its callback's box.
-        let _ =
-            self.lua.set_global_hook(HookTriggers::new().every_nth_instruction(INTERRUPT), move |lua, _| {
-                interrupt(lua, &aborting)
-            });
+    #[cold]
+    fn reset(&self) {
+        // It sets a number.
+        let _ = self.reset.call::<()>(());
     }
 
     /// Where the last aborted run was: chunk and line.
     pub fn stopped_at(&self) -> Option<(Vec<u8>, i64)> {
-        self.inner.stopped_at.borrow().clone()
+        self.inner.raw.stopped_at()
     }
 
     /// Bytes that the machine holds.
@@ -295,7 +235,7 @@ impl Vm {
 
     /// The version that the last run chose by `redis.setresp`.
     pub fn resp(&self) -> u8 {
-        self.inner.resp.get()
+        self.inner.raw.resp.get()
     }
 
     /// A full collection, after much became garbage.
@@ -322,28 +262,6 @@ fn failure(problem: Value) -> Failure {
     };
     let is_counted = matches!(table.raw_get("ignore_error_stats_update"), Ok(Value::Boolean(true)));
     Failure { text, position: source.zip(line), is_counted }
-}
-
-/// The run is to end, whatever the script catches: from now on every instruction raises.
-pub(crate) fn abort(lua: &Lua, inner: &Rc<Inner>) -> mlua::Error {
-    if !inner.aborted.replace(true) {
-        inner.stopped_at.replace(native::innermost(lua, 0));
-    }
-    let aborting = inner.clone();
-    let _ = lua.set_global_hook(HookTriggers::new().every_nth_instruction(1), move |lua, _| {
-        interrupt(lua, &aborting)
-    });
-    mlua::Error::runtime("aborted")
-}
-
-fn interrupt(lua: &Lua, inner: &Rc<Inner>) -> mlua::Result<VmState> {
-    if inner.aborted.get() {
-        return Err(abort(lua, inner));
-    }
-    match host(|host| host.interrupt()) {
-        Some(Err(Abort)) => Err(abort(lua, inner)),
-        Some(Ok(())) | None => Ok(VmState::Continue),
-    }
 }
 
 /// Puts a function into the machine's table.

@@ -186,6 +186,10 @@ impl Host for ServerHost {
     fn exit(&self) -> ! {
         self.0.stopping.store(true, Relaxed);
         self.0.process.supervision.stopping();
+        // Whoever sees its connection end must not get a new one.
+        if let Some(mut sockets) = self.0.sockets.try_lock() {
+            sockets.close();
+        }
         self.0.process.clean_up();
         self.0.process.log.log(Level::Warning, "Kara is now ready to exit, bye bye...");
         std::process::exit(0)

@@ -109,6 +109,11 @@ impl Listeners {
         self.list.is_empty()
     }
 
+    /// Accepts no more; for the process's end.
+    pub fn close(&mut self) {
+        self.list.clear();
+    }
+
     /// Watches all listeners, also those that are opened later.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         self.list.iter_mut().try_for_each(|listener| listener.register(registry))?;

@@ -157,7 +157,8 @@ pub(super) fn preface(shared: &Shared, space: &Locked<'_>, now_ms: i64, aof_base
     if !aof_base {
         aux.extend(crate::replication::sync::notes(shared));
     }
-    let functions = shared.persist.functions.lock().clone();
+    let libraries = shared.scripts.libraries.now();
+    let functions = libraries.libraries.values().map(|library| library.code.to_vec()).collect();
     Preface { aux, functions, sizes: sizes.filter(|size| size.keys > 0).collect() }
 }
 
@@ -183,7 +184,7 @@ impl Begun {
             Form::Rdb => Writing::Rdb(Box::new(RdbWriter::begin(out, encoder, self.checksum, preface)?)),
             Form::Commands => {
                 let stamp_s = self.stamped.then(|| super::save::clock_ms() / 1000);
-                Writing::Commands(CommandWriter::begin(out, stamp_s)?)
+                Writing::Commands(CommandWriter::begin(out, stamp_s, &preface.functions)?)
             }
         };
         let collector = &self.job.collector;

@@ -60,6 +60,7 @@ impl<'k> Target<'_, 'k> {
 /// Puts what is read into the keyspace.
 pub(super) struct IntoKeyspace<'a, 'k> {
     pub shared: &'a Shared,
+    pub config: &'a Config,
     pub target: Target<'a, 'k>,
     pub access: Access,
     /// A key that is there already is overwritten (DEBUG RELOAD MERGE); else it is an error.
@@ -110,11 +111,12 @@ impl LoadSink for IntoKeyspace<'_, '_> {
     }
 
     fn function(&mut self, code: &[u8]) -> Result<(), LoadFault> {
-        let mut functions = self.shared.persist.functions.lock();
-        if !functions.iter().any(|known| known == code) {
-            functions.push(code.to_vec());
-        }
-        Ok(())
+        let taken = crate::scripting::load::from_file(self.shared, self.config, code, self.overwrite);
+        taken.map_err(|error| {
+            let message = error.message();
+            let text = String::from_utf8_lossy(&message);
+            LoadFault::Stopped(format!("Failed creating the library: {}", text.trim_start_matches("ERR ")))
+        })
     }
 
     fn key(&mut self, db: u32, entry: Entry, note: AccessNote) -> Result<(), LoadFault> {
@@ -188,6 +190,7 @@ fn load_placed<R: Read>(
     };
     let mut sink = IntoKeyspace {
         shared,
+        config,
         target,
         access: Access::new(now_ms, crate::pipeline::lfu_settings(config)),
         overwrite: manner.overwrite,

@@ -49,8 +49,6 @@ pub struct Persist {
     pub stopped: AtomicU8,
     pub aof: aof::Aof,
     pub loading: load::Figures,
-    /// Libraries of functions that came with a file; they go into the next one.
-    pub functions: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A bit of `stopped`.
@@ -73,7 +71,6 @@ impl Default for Persist {
             stopped: AtomicU8::new(0),
             aof: aof::Aof::new(),
             loading: load::Figures::default(),
-            functions: Mutex::default(),
         }
     }
 }

@@ -150,7 +150,9 @@ fn write_snapshot(shared: &Arc<Shared>, begun: Begun, file: TempFile, target: &P
 /// Some times a second, on one worker: what has to begin begins.
 pub(crate) fn cron(shared: &Shared, config: &Config, now_ms: i64) {
     let persist = &shared.persist;
+    // A slow script's locks are nothing to wait for here.
     if shared.loading.load(Relaxed)
+        || shared.scripts.is_busy()
         || super::aof::cron(shared, config, now_ms)
         || persist.job.lock().is_some()
     {
@@ -171,7 +173,10 @@ pub(crate) fn cron(shared: &Shared, config: &Config, now_ms: i64) {
         log(shared, Level::Notice, text);
     }
     if due.is_some() || persist.rdb_scheduled.load(Relaxed) {
-        // What fails is in the log and in INFO.
-        let _ = start_bgsave(shared, config, &mut shared.keyspace.lock_all());
+        // While a slow script holds the locks, the next tick tries again. What fails is in the log and in INFO.
+        let mut space = shared.keyspace.unlocked();
+        if space.try_relock_all() {
+            let _ = start_bgsave(shared, config, &mut space);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::lock::Ahead;
 use crate::clients::{ClientFlags, ClientKind};
-use crate::commands::scripting::stated_flags;
+use crate::commands::scripting::{flags_of, stated_flags};
 use crate::config::Access;
 use crate::error::CommandError;
 use crate::registry::{Command, CommandId, Lookup, Role};
@@ -115,7 +115,7 @@ impl Engine {
         if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) {
             return refuse(self.shared.scripts.busy_error());
         }
-        if let Some(error) = self.role_refusal(command, session) {
+        if let Some(error) = self.role_refusal(command, session, args) {
             return refuse(error);
         }
         if self.shared.loading.load(Relaxed)
@@ -125,7 +125,7 @@ impl Engine {
             return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
         }
         if self.shared.persist.stopped.load(Relaxed) != 0
-            && (command.is(Flags::WRITE) || command.full_name == "ping")
+            && (flags_of(&self.shared, command, args).contains(Flags::WRITE) || command.full_name == "ping")
             && session.origin == Origin::Client
             && let Some(text) = self.shared.persist.refusal(&self.config)
         {
@@ -148,7 +148,7 @@ impl Engine {
         let setting = match command.role {
             Role::Debug => self.config.enable_debug_command,
             Role::Module => self.config.enable_module_command,
-            Role::Plain | Role::Exec | Role::Touch => return None,
+            Role::Plain | Role::Exec | Role::Touch | Role::Script => return None,
         };
         if setting == Access::Yes || setting == Access::Local && is_local(session) {
             return None;

@@ -1,6 +1,7 @@
 //! Stage execute: the handler under the locks, for requests, queued commands, scripts and log files; its statistics.
 
 use super::Engine;
+use super::lock::lone_key;
 use crate::cx::Cx;
 use crate::effect::{Effect, OwnedCommand};
 use crate::error::CommandError;
@@ -152,7 +153,7 @@ impl Engine {
 
 /// Runs a command that MULTI queued.
 pub(crate) fn run_queued(cx: &mut Cx, queued: &Queued) {
-    let key = queued.args.get(usize::from(queued.command.single_key));
+    let key = queued.args.get(lone_key(queued.command, queued.args.get(2).copied()));
     let hashed = key.zip(queued.hash).map(|(key, hash)| HashedKey { bytes: key, hash });
     run_found(cx, queued.command, hashed.as_slice(), &queued.args, Origin::Exec);
 }
@@ -167,13 +168,15 @@ pub(crate) fn run_found(
     cx.keys.events.look(cx.shared);
     let before = cx.shared.ticker.now();
     let start = cx.reply.len();
+    // SELECT may come before it, in transactions and scripts.
+    let db = cx.session.db;
     let (effect, extra) = {
         let mut inner = Cx {
             command,
             args,
             keys: Keys {
                 space: &mut *cx.keys.space,
-                db: cx.session.db,
+                db,
                 now_ms: cx.now_ms,
                 policy: cx.keys.policy,
                 access: cx.keys.access,
@@ -202,15 +205,6 @@ pub(crate) fn run_found(
         };
         inner.keys.policy.touch = !inner.session.no_touch || command.role == Role::Touch;
         let outcome = match command.spec.handler {
-            // A script is no write by itself.
-            _ if origin == Origin::Script
-                && command.is(Flags::WRITE)
-                && inner.shared.replication.is_replica()
-                && inner.config.replica_read_only
-                && inner.session.origin == Origin::Client =>
-            {
-                Err(crate::replication::read_only())
-            }
             Some(handler) if command.spec.arity.accepts(args.len()) => handler(&mut inner),
             _ => Err(CommandError::Arity(command.full_name.into())),
         };
@@ -237,12 +231,14 @@ pub(crate) fn run_found(
         cx.nested_changes += 1 + extra;
     }
     if cx.keys.policy.journal_on {
-        let db = cx.keys.db;
+        let left_out = cx.session.left_out;
         cx.nested.append(cx.keys.preceding);
         match effect {
             Effect::None => {}
-            Effect::Verbatim => cx.nested.push((db, OwnedCommand::from_args(args))),
-            Effect::Rewrite(list) => cx.nested.extend(list.into_iter().map(|command| (db, command))),
+            Effect::Verbatim => cx.nested.push((db, OwnedCommand::from_args(args).without(left_out))),
+            Effect::Rewrite(list) => {
+                cx.nested.extend(list.into_iter().map(|command| (db, command.without(left_out))));
+            }
         }
     }
 }

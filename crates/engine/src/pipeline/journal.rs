@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::clients::ClientId;
-use crate::effect::{Effect, OwnedCommand};
+use crate::effect::{Effect, NOT_IN_LOG, NOT_TO_REPLICAS, OwnedCommand};
 use crate::outbox::{Outbox, Push};
 use crate::registry::Command;
 use crate::session::{Origin, Session};
@@ -10,6 +10,7 @@ use crate::shared::Message;
 use crate::told;
 use kara_base::ids::DbIndex;
 use kara_keyspace::Locked;
+use kara_keyspace::journal::Reader;
 use kara_resp::Writer;
 use smallvec::SmallVec;
 
@@ -44,16 +45,16 @@ impl Engine {
             Effect::Verbatim => commands.push((db, OwnedCommand::from_args(args))),
             Effect::Rewrite(list) => commands.extend(list.into_iter().map(|command| (db, command))),
         }
-        if let [(db, command)] = commands.as_slice() {
-            return journal.append(*db, &command.args());
+        if commands.iter().all(|(_, command)| command.is_for_all()) {
+            if let [(db, command)] = commands.as_slice() {
+                return journal.append(*db, &command.args());
+            }
+            return as_group(db, commands.iter(), |group| journal.append_group(group));
         }
-        let Some((last, _)) = commands.last() else { return };
-        let last = *last;
-        let all: Vec<_> = commands.iter().map(|(db, command)| (*db, command.args())).collect();
-        let mut group: Vec<(DbIndex, &[&[u8]])> = vec![(db, &[b"MULTI"])];
-        group.extend(all.iter().map(|(db, args)| (*db, args.as_slice())));
-        group.push((last, &[b"EXEC"]));
-        journal.append_group(&group);
+        for (reader, bit) in [(Reader::Log, NOT_IN_LOG), (Reader::Replicas, NOT_TO_REPLICAS)] {
+            let its = commands.iter().filter(|(_, command)| command.is_for(bit));
+            as_group(db, its, |group| journal.append_group_for(reader, group));
+        }
     }
 
     /// Tells those who watch, still under the locks. `by` is the client whose command it was.
@@ -129,5 +130,24 @@ impl Engine {
             self.shared.tracking.broadcast(&self.shared.clients, &mut self.outbox);
             self.post_messages();
         }
+    }
+}
+
+/// The commands as a transaction; a single one by itself. Nothing where there are none.
+fn as_group<'c>(
+    db: DbIndex,
+    commands: impl Iterator<Item = &'c (DbIndex, OwnedCommand)>,
+    append: impl FnOnce(&[(DbIndex, &[&[u8]])]),
+) {
+    let all: Vec<_> = commands.map(|(db, command)| (*db, command.args())).collect();
+    let mut group: Vec<(DbIndex, &[&[u8]])> = Vec::with_capacity(all.len() + 2);
+    group.extend(all.iter().map(|(db, args)| (*db, args.as_slice())));
+    if let [_, .., (last, _)] = group.as_slice() {
+        let last = *last;
+        group.insert(0, (db, &[b"MULTI"]));
+        group.push((last, &[b"EXEC"]));
+    }
+    if !group.is_empty() {
+        append(&group);
     }
 }

@@ -18,7 +18,7 @@ const PREFETCHED: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     pub(super) command: Command,
-    /// Of the key at the command's `single_key`, where it has one.
+    /// Of the lone key, where it has one; see [`lone_key`].
     pub(super) hash: Option<u64>,
 }
 
@@ -38,9 +38,9 @@ impl Engine {
             let name = request.arg(buffer, 0).unwrap_or_default();
             // The batch is cut short at an unknown command: what follows is looked up when its turn comes.
             let Some(command) = self.shared.registry.by_name(name) else { break };
-            let key = match command.single_key {
+            let key = match lone_key(command, request.arg(buffer, 2)) {
                 0 => None,
-                at => request.arg(buffer, usize::from(at)),
+                at => request.arg(buffer, at),
             };
             self.ahead.push(Ahead { command, hash: key.map(|key| space.key(key).hash) });
         }
@@ -70,8 +70,9 @@ impl Engine {
         args: &'b [&'b [u8]],
     ) -> Result<SmallVec<[HashedKey<'b>; 2]>, CommandError> {
         let mut hashed = SmallVec::new();
-        if command.single_key != 0
-            && let Some(key) = args.get(usize::from(command.single_key))
+        let lone = lone_key(command, args.get(2).copied());
+        if lone != 0
+            && let Some(key) = args.get(lone)
             && command.spec.locks != Locks::All
         {
             let key = hash.map_or_else(|| space.key(key), |hash| HashedKey { bytes: key, hash });
@@ -156,5 +157,14 @@ fn prefetch<I: Iterator<Item = u64>>(space: &Locked<'_>, db: DbIndex, hashes: im
     }
     for hash in hashes() {
         space.prefetch_entry(db, &HashedKey { bytes: b"", hash });
+    }
+}
+
+/// Where the command's only key stands; 0: nowhere, or there may be more. A script with one key has its own place for it.
+#[inline]
+pub(super) fn lone_key(command: Command, second: Option<&[u8]>) -> usize {
+    match command.single_key {
+        0 if command.role == Role::Script && second == Some(b"1") => 3,
+        at => usize::from(at),
     }
 }

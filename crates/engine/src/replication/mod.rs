@@ -8,9 +8,11 @@ pub mod upstream;
 mod waits;
 
 use crate::clients::ClientInfo;
+use crate::commands::scripting::flags_of;
 use crate::config::Config;
 use crate::error::CommandError;
 use crate::pipeline::Engine;
+use crate::queue::Queued;
 use crate::registry::{Command, Role};
 use crate::session::{Origin, Session};
 use crate::shared::Shared;
@@ -195,32 +197,48 @@ impl Replication {
         }
     }
 
+    /// Why a script of a client may not run this command in our role, if so. `wrote`: it has written already.
+    pub(crate) fn script_refusal(
+        &self,
+        command: Command,
+        config: &Config,
+        wrote: bool,
+    ) -> Option<CommandError> {
+        let gate = self.gate();
+        if gate & gate::REPLICA != 0 {
+            if !wrote && command.is(Flags::WRITE) && config.replica_read_only {
+                return Some(read_only());
+            }
+            return (self.is_stale(config) && !command.is(Flags::STALE))
+                .then_some(CommandError::text("ERR Can not execute the command on a stale replica"));
+        }
+        let few = gate & gate::FEW_REPLICAS != 0 && !wrote && command.is(Flags::WRITE);
+        few.then_some(FEW)
+    }
+
+    /// Whether what we have may be old, and may not be served.
+    pub(crate) fn is_stale(&self, config: &Config) -> bool {
+        let gate = self.gate();
+        gate & gate::REPLICA != 0 && gate & gate::LINK_DOWN != 0 && !config.replica_serve_stale_data
+    }
+
     /// Why a command may not run in our role, if so.
     #[cold]
-    fn refusal(&self, command: Command, session: &Session, config: &Config) -> Option<CommandError> {
+    fn refusal(&self, flags: Flags, session: &Session, config: &Config) -> Option<CommandError> {
         let gate = self.gate();
         if session.origin == Origin::Primary {
             let stale = session.epoch != self.epoch();
             return stale.then_some(CommandError::text("ERR The stream is not our primary's any more"));
         }
-        let writes = command.is(Flags::WRITE)
-            || command.role == Role::Exec
-                && session
-                    .multi
-                    .iter()
-                    .flat_map(|multi| multi.queue.commands())
-                    .any(|queued| queued.is(Flags::WRITE));
+        let writes = flags.contains(Flags::WRITE);
         if gate & gate::REPLICA == 0 {
             let few = gate & gate::FEW_REPLICAS != 0 && writes;
-            return few.then_some(CommandError::text("NOREPLICAS Not enough good replicas to write."));
+            return few.then_some(FEW);
         }
         if writes && config.replica_read_only {
             return Some(read_only());
         }
-        let stale = gate & gate::LINK_DOWN != 0 && !config.replica_serve_stale_data;
-        (stale && !command.is(Flags::STALE)).then_some(CommandError::text(
-            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-        ))
+        (self.is_stale(config) && !flags.contains(Flags::STALE)).then_some(STALE)
     }
 
     /// Appends what our primary sent and has been processed, unless the role has changed since `epoch`. `db`: what its
@@ -404,8 +422,10 @@ impl Replication {
                 && ttl_ms > 0
                 && now_ms.saturating_sub(state.idle_since_ms) > ttl_ms
         };
-        if over(&self.state.lock()) {
-            let _space = shared.keyspace.lock_all();
+        let is_over = over(&self.state.lock());
+        let mut space = shared.keyspace.unlocked();
+        // While a slow script holds the locks, the next tick tries again.
+        if is_over && space.try_relock_all() {
             let mut state = self.state.lock();
             if over(&state) {
                 // Whoever comes now can't tell what we do meanwhile: a history of its own.
@@ -478,6 +498,11 @@ impl State {
     }
 }
 
+/// A replica without its primary's data of now doesn't serve.
+pub(crate) const STALE: CommandError =
+    CommandError::text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+const FEW: CommandError = CommandError::text("NOREPLICAS Not enough good replicas to write.");
+
 /// The error for writes on a replica.
 pub fn read_only() -> CommandError {
     CommandError::text("READONLY You can't write against a read only replica.")
@@ -486,11 +511,22 @@ pub fn read_only() -> CommandError {
 impl Engine {
     /// Whether our role refuses the command. To be asked before a command is queued or run, and again under its locks.
     #[inline]
-    pub(crate) fn role_refusal(&self, command: Command, session: &Session) -> Option<CommandError> {
+    pub(crate) fn role_refusal(
+        &self,
+        command: Command,
+        session: &Session,
+        args: &[&[u8]],
+    ) -> Option<CommandError> {
         let replication = &self.shared.replication;
         if replication.gate() == 0 && session.origin == Origin::Client {
             return None;
         }
-        replication.refusal(command, session, &self.config)
+        let mut flags = flags_of(&self.shared, command, args);
+        if command.role == Role::Exec {
+            let mut queued = session.multi.iter().flat_map(|multi| multi.queue.iter());
+            let writes = |q: &Queued| flags_of(&self.shared, q.command, &q.args).contains(Flags::WRITE);
+            flags.set(Flags::WRITE, queued.any(|queued| writes(&queued)));
+        }
+        replication.refusal(flags, session, &self.config)
     }
 }

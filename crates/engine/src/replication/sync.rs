@@ -134,7 +134,7 @@ fn empty(shared: &Shared, space: &mut Locked<'_>) {
     let gone = space.flush(None);
     let count = gone.len() as u64;
     shared.reclaimer.free(Box::new(gone), count);
-    shared.persist.functions.lock().clear();
+    shared.scripts.libraries.clear();
 }
 
 /// The link to the primary works now, or not any more.

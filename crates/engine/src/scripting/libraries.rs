@@ -105,6 +105,11 @@ impl Libraries {
         self.set.read().clone()
     }
 
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        *self.set.write() = Arc::default();
+    }
+
     /// Changes the libraries as one; they stay as they are after an error.
     pub fn change<R>(&self, f: impl FnOnce(&mut Set) -> Result<R, CommandError>) -> Result<R, CommandError> {
         let mut current = self.set.write();

@@ -1,11 +1,13 @@
-//! FUNCTION LOAD: a library's code runs once and registers its functions.
+//! FUNCTION LOAD and libraries in files: a library's code runs once and registers its functions.
 
 use super::libraries::{Function, Library};
-use super::machine::LIBRARY_CHUNK;
+use super::machine::{LIBRARY_CHUNK, Machines};
 use super::shebang::{self, ScriptFlags};
+use crate::config::Config;
 use crate::cx::Cx;
 use crate::error::CommandError;
 use crate::log::Level;
+use crate::session::Origin;
 use crate::shared::Shared;
 use kara_resp::Writer;
 use kara_script::{Abort, Chunk, Host, Kind, LibraryFunction, LoadError};
@@ -16,21 +18,54 @@ use std::time::{Duration, Instant};
 /// A library's code may run this long (it only registers).
 const TIME_LIMIT: Duration = Duration::from_millis(500);
 
+/// The stack of a thread that runs a library's code from a file, bytes. Lua's C functions nest, some with buffers of 8 KB.
+const STACK: usize = 16 << 20;
+
 /// A library with what it registered on this worker.
 pub(crate) type Loaded = (Arc<Library>, Vec<(Vec<u8>, Chunk)>);
 
 /// Runs a library's code. Nobody knows the library yet.
 pub(crate) fn load(cx: &mut Cx, code: &[u8]) -> Result<Loaded, CommandError> {
+    // What a primary or a log says was run in time once.
+    let is_ours = cx.origin != Origin::AofLoad && cx.session.origin != Origin::Primary;
+    run(cx.shared, cx.config, cx.machines, code, is_ours.then_some(TIME_LIMIT))
+}
+
+/// Takes over a library of a file; it replaces one of its name if `replace` is set.
+pub(crate) fn from_file(
+    shared: &Shared,
+    config: &Config,
+    code: &[u8],
+    replace: bool,
+) -> Result<(), CommandError> {
+    let loaded = std::thread::scope(|scope| {
+        // Workers run the code again in their own machines.
+        let body = || run(shared, config, &Machines::default(), code, None).map(|(library, _)| library);
+        let thread = std::thread::Builder::new().name("library".into()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, body);
+        thread.map(|thread| thread.join()).map_err(|error| CommandError::owned(format!("ERR {error}")))
+    })?;
+    let library = loaded.map_err(|_| CommandError::text("ERR the library's code made its thread end"))??;
+    shared.scripts.libraries.change(|set| set.add(library, replace))
+}
+
+fn run(
+    shared: &Shared,
+    config: &Config,
+    machines: &Machines,
+    code: &[u8],
+    limit: Option<Duration>,
+) -> Result<Loaded, CommandError> {
     let (name, body) = shebang::library(code)?;
-    let vm = cx.machines.vm(Kind::Functions, cx.config)?;
+    let vm = machines.vm(Kind::Functions, config)?;
     let chunk = vm
         .compile(body, LIBRARY_CHUNK)
         .map_err(|problem| CommandError::owned(format!("ERR Error compiling function: {problem}")))?;
     let mut loader = Loader {
-        shared: cx.shared,
+        shared,
         functions: Vec::new(),
         problem: None,
-        until: Instant::now() + TIME_LIMIT,
+        until: limit.map(|limit| Instant::now() + limit),
     };
     let registered = vm.load(&chunk, &mut loader);
     if let Some(problem) = loader.problem {
@@ -61,7 +96,7 @@ struct Loader<'s> {
     functions: Vec<Function>,
     /// Found after the code has run: the reply's own words.
     problem: Option<CommandError>,
-    until: Instant,
+    until: Option<Instant>,
 }
 
 impl Host for Loader<'_> {
@@ -81,7 +116,7 @@ impl Host for Loader<'_> {
     fn set_resp(&mut self, _: u8) {}
 
     fn interrupt(&mut self) -> Result<(), Abort> {
-        if Instant::now() > self.until { Err(Abort) } else { Ok(()) }
+        if self.until.is_some_and(|until| Instant::now() > until) { Err(Abort) } else { Ok(()) }
     }
 
     fn register(&mut self, function: LibraryFunction) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! A worker's virtual machines and what it has compiled in them. Made when first needed.
 
 use super::cache::{Cache, Script, Sha, sha_of};
-use super::libraries::Library;
+use super::libraries::{Library, Set};
 use super::shebang;
 use crate::config::Config;
 use crate::error::CommandError;
@@ -43,6 +43,10 @@ pub struct Machines {
     functions: RefCell<Option<Rc<Vm>>>,
     insecure: Cell<bool>,
     tables: RefCell<Tables>,
+    /// The libraries when they were last compared with what is loaded here.
+    seen: RefCell<Arc<Set>>,
+    /// The script that ran last: the next is often the same.
+    last: RefCell<Option<Rc<Compiled>>>,
 }
 
 impl std::fmt::Debug for Machines {
@@ -79,6 +83,7 @@ impl Machines {
 
     /// Forgets everything.
     pub(crate) fn reset(&self) {
+        self.last.replace(None);
         *self.tables.borrow_mut() = Tables::default();
         *self.eval.borrow_mut() = None;
         *self.functions.borrow_mut() = None;
@@ -99,6 +104,21 @@ impl Machines {
         cache: &Cache,
         body: &[u8],
     ) -> Result<(Rc<Compiled>, u64), CommandError> {
+        if let Some(last) = self.last(|script| *script.body == *body) {
+            return Ok((last, 0));
+        }
+        let (known, evicted) = self.find_body(vm, cache, body)?;
+        self.last.replace(Some(known.clone()));
+        Ok((known, evicted))
+    }
+
+    fn last(&self, is_it: impl FnOnce(&Script) -> bool) -> Option<Rc<Compiled>> {
+        let last = self.last.borrow();
+        let last = last.as_ref().filter(|last| is_it(&last.script) && !last.script.is_evicted());
+        last.cloned()
+    }
+
+    fn find_body(&self, vm: &Vm, cache: &Cache, body: &[u8]) -> Result<(Rc<Compiled>, u64), CommandError> {
         if let Some(known) = self.tables.borrow().by_body.get(body)
             && !known.script.is_evicted()
         {
@@ -150,9 +170,13 @@ impl Machines {
         cache: &Cache,
         sha: &Sha,
     ) -> Result<Option<Rc<Compiled>>, CommandError> {
+        if let Some(last) = self.last(|script| script.sha == *sha) {
+            return Ok(Some(last));
+        }
         if let Some(known) = self.tables.borrow().by_sha.get(sha)
             && !known.script.is_evicted()
         {
+            self.last.replace(Some(known.clone()));
             return Ok(Some(known.clone()));
         }
         let Some(script) = cache.get(sha) else { return Ok(None) };
@@ -164,6 +188,7 @@ impl Machines {
 
     /// SCRIPT FLUSH: what was compiled here goes, and the machine is collected.
     pub(crate) fn flush_scripts(&self) {
+        self.last.replace(None);
         let mut tables = self.tables.borrow_mut();
         tables.by_sha.clear();
         tables.by_body.clear();
@@ -181,9 +206,20 @@ impl Machines {
         self.tables.borrow_mut().libraries.remove(name);
     }
 
-    /// All libraries are gone; the machine stays.
-    pub(crate) fn forget_libraries(&self) {
-        self.tables.borrow_mut().libraries.clear();
+    /// Lets go of libraries that are gone or replaced; with the last one goes the machine.
+    pub(crate) fn keep_only(&self, set: &Arc<Set>) {
+        if Arc::ptr_eq(&self.seen.borrow(), set) {
+            return;
+        }
+        self.seen.replace(set.clone());
+        let mut tables = self.tables.borrow_mut();
+        let known = |name: &[u8], loaded: &Loaded| {
+            set.libraries.get(name).is_some_and(|library| Arc::ptr_eq(library, &loaded.library))
+        };
+        tables.libraries.retain(|name, loaded| known(name, loaded));
+        if set.libraries.is_empty() {
+            *self.functions.borrow_mut() = None;
+        }
     }
 
     /// A function of a library, which is loaded here if it wasn't yet.

@@ -6,7 +6,7 @@ use super::busy::Slow;
 use super::shebang::ScriptFlags;
 use super::undo::Undo;
 use crate::cx::Cx;
-use crate::effect::{Effect, Outcome};
+use crate::effect::{Effect, NOT_IN_LOG, NOT_TO_REPLICAS, Outcome};
 use crate::error::CommandError;
 use crate::evict::out_of_memory;
 use crate::log::Level;
@@ -78,6 +78,13 @@ pub(crate) fn run(
     stopped_at: impl Fn() -> Option<(Vec<u8>, i64)>,
 ) -> Outcome {
     check(&call)?;
+    // Scripts that state their flags were asked before.
+    if call.flags.contains(ScriptFlags::UNSTATED)
+        && cx.session.origin == Origin::Client
+        && cx.shared.replication.is_stale(cx.config)
+    {
+        return Err(crate::replication::STALE);
+    }
     let is_lone = cx.keys.space.is_single_shard();
     let at_once =
         is_lone || cx.origin != Origin::Client || call.needs_all.load(Relaxed) || Undo::is_heard(cx);
@@ -92,6 +99,7 @@ pub(crate) fn run(
     let start = reply.len();
     loop {
         cx.session.protocol = Protocol::Resp2;
+        cx.session.left_out = 0;
         let undo = Undo::begin(cx);
         let mut runner = Runner {
             cx,
@@ -112,6 +120,7 @@ pub(crate) fn run(
             cx.session.select(saved.db);
         }
         cx.session.protocol = saved.protocol;
+        cx.session.left_out = 0;
         reply.set_protocol(saved.protocol);
         if restart {
             // It needs what isn't locked: all of it again, under all locks, and so from now on.
@@ -193,7 +202,28 @@ impl Runner<'_, '_, '_> {
         if self.cx.memory_is_full && !self.wrote && !self.may_fill && command.is(Flags::DENYOOM) {
             return Err(out_of_memory());
         }
+        if self.cx.session.origin == Origin::Client {
+            self.admit_now(command)?;
+        }
         Ok(command)
+    }
+
+    /// What may stand against a client's command at this moment; a script is no write by itself.
+    fn admit_now(&self, command: Command) -> Result<(), CommandError> {
+        let shared = self.cx.shared;
+        if shared.replication.gate() != 0
+            && let Some(error) = shared.replication.script_refusal(command, self.cx.config, self.wrote)
+        {
+            return Err(error);
+        }
+        if shared.persist.stopped.load(Relaxed) != 0
+            && !self.wrote
+            && command.is(Flags::WRITE)
+            && let Some(text) = shared.persist.refusal(self.cx.config)
+        {
+            return Err(CommandError::owned(text));
+        }
+        Ok(())
     }
 }
 
@@ -242,6 +272,11 @@ impl Host for Runner<'_, '_, '_> {
     }
 
     fn set_resp(&mut self, _: u8) {}
+
+    fn set_repl(&mut self, in_log: bool, to_replicas: bool) {
+        let left = |wanted: bool, bit| if wanted { 0 } else { bit };
+        self.cx.session.left_out = left(in_log, NOT_IN_LOG) | left(to_replicas, NOT_TO_REPLICAS);
+    }
 
     fn interrupt(&mut self) -> Result<(), Abort> {
         self.pass_time()

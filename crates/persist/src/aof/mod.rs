@@ -15,11 +15,16 @@ pub struct CommandWriter<W> {
 }
 
 impl<W: Write> CommandWriter<W> {
-    /// With `stamp_s` (Unix seconds), a timestamp comes first.
-    pub fn begin(mut out: W, stamp_s: Option<i64>) -> io::Result<Self> {
+    /// With `stamp_s` (Unix seconds), a timestamp comes first; then the libraries of functions.
+    pub fn begin(mut out: W, stamp_s: Option<i64>, functions: &[Vec<u8>]) -> io::Result<Self> {
         if let Some(now_s) = stamp_s {
             out.write_all(format!("#TS:{now_s}\r\n").as_bytes())?;
         }
+        let mut load = Vec::new();
+        for code in functions {
+            log::put_command(&mut load, &[b"FUNCTION", b"LOAD", code]);
+        }
+        out.write_all(&load)?;
         Ok(CommandWriter { out, db: None })
     }
 

@@ -169,6 +169,7 @@ fn reload(cx: &mut Cx) -> Outcome {
     if flush {
         drop(cx.keys.space.flush(None));
         cx.keys.events.flushed(None);
+        cx.shared.scripts.libraries.clear();
     }
     if let Err(text) = crate::persist::load::reload(cx.shared, cx.config, cx.keys.space, manner) {
         cx.shared.host.log(Level::Warning, &text);
@@ -185,6 +186,7 @@ fn load_aof(cx: &mut Cx) -> Outcome {
     }
     drop(cx.keys.space.flush(None));
     cx.keys.events.flushed(None);
+    cx.shared.scripts.libraries.clear();
     // Between two commands of the log others may get at the shards; they are told to wait.
     let before = cx.shared.loading.swap(true, Relaxed);
     let loaded = crate::persist::load::reload_aof(cx.shared, cx.config, cx.keys.space);
@@ -278,7 +280,9 @@ fn htstats(cx: &mut Cx) -> Outcome {
 
 fn object(cx: &mut Cx) -> Outcome {
     let access = cx.keys.access;
-    let entry = cx.keys.peek(cx.args[2]).ok_or(CommandError::NoSuchKey)?;
+    // Expired or not: whatever is there.
+    let key = cx.keys.space.key(cx.args[2]);
+    let entry = cx.keys.space.find(cx.keys.db, &key).ok_or(CommandError::NoSuchKey)?;
     let mut text = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         entry,

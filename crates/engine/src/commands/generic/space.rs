@@ -107,11 +107,12 @@ fn scan(cx: &mut Cx) -> Outcome {
     let next = if cx.keys.space.holds_all() {
         cx.keys.space.scan(cx.keys.db, cursor, count, show)
     } else {
-        cx.shared.keyspace.scan_step(cx.keys.db, cursor, count, show)
+        let next = cx.shared.keyspace.scan_step(cx.keys.db, cursor, count, show);
+        next.ok_or_else(|| cx.shared.scripts.busy_error())?
     };
-    if !expired.is_empty() {
-        // All shards: the removals must be journaled before any of their locks is given back.
-        cx.keys.space.relock_all();
+    // All shards: the removals must be journaled before any of their locks is given back. Where they can't be had,
+    // somebody else will find the keys.
+    if !expired.is_empty() && cx.keys.space.try_relock_all() {
         for key in &expired {
             cx.keys.exists(key);
         }

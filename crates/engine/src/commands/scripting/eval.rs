@@ -292,6 +292,7 @@ fn call_function(cx: &mut Cx, read_only: bool) -> Outcome {
     crate::told::show_script(cx);
     let (machines, shared) = (cx.machines, cx.shared);
     let set = shared.scripts.libraries.now();
+    machines.keep_only(&set);
     let (library, function) = set.function(cx.arg(1)).ok_or(CommandError::text("ERR Function not found"))?;
     let numkeys = cx.int(2).map_err(|_| CommandError::text("ERR Bad number of keys provided"))?;
     let (keys, args) = split(cx, numkeys)?;
@@ -328,4 +329,20 @@ pub(crate) fn stated_flags(
         _ => return None,
     };
     Some(flags).filter(|flags| !flags.contains(ScriptFlags::UNSTATED))
+}
+
+/// The flags that count for a command's admission: a script with a first line states its own.
+pub(crate) fn flags_of(
+    cx: &crate::shared::Shared,
+    command: crate::registry::Command,
+    args: &[&[u8]],
+) -> Flags {
+    let mut flags = command.spec.flags;
+    if let Some(stated) = stated_flags(cx, command.full_name, args) {
+        let reads = stated.contains(ScriptFlags::NO_WRITES);
+        flags.set(Flags::WRITE, !reads);
+        flags.set(Flags::DENYOOM, !reads && !stated.contains(ScriptFlags::ALLOW_OOM));
+        flags.set(Flags::STALE, stated.contains(ScriptFlags::ALLOW_STALE));
+    }
+    flags
 }

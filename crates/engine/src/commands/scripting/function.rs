@@ -30,6 +30,7 @@ pub(super) const FUNCTION: Spec = Spec {
             complexity: "O(1)",
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             args: &[Arg { name: "library-name", kind: ArgKind::String, ..Arg::NEW }],
+            locks: Locks::All,
             handler: Some(function_delete),
             ..Spec::NEW
         },
@@ -65,6 +66,7 @@ pub(super) const FUNCTION: Spec = Spec {
                 ],
                 ..Arg::NEW
             }],
+            locks: Locks::All,
             handler: Some(function_flush),
             ..Spec::NEW
         },
@@ -142,6 +144,7 @@ pub(super) const FUNCTION: Spec = Spec {
                 },
                 Arg { name: "function-code", kind: ArgKind::String, ..Arg::NEW },
             ],
+            locks: Locks::All,
             handler: Some(function_load),
             ..Spec::NEW
         },
@@ -169,6 +172,7 @@ pub(super) const FUNCTION: Spec = Spec {
                     ..Arg::NEW
                 },
             ],
+            locks: Locks::All,
             handler: Some(function_restore),
             ..Spec::NEW
         },
@@ -387,9 +391,6 @@ fn function_restore(cx: &mut Cx) -> Outcome {
             set.add(library.clone(), policy == Restore::Replace)
         })
     })?;
-    if policy == Restore::Flush {
-        cx.machines.forget_libraries();
-    }
     for (library, functions) in loaded {
         cx.machines.loaded(library, functions);
     }

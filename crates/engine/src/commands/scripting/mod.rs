@@ -6,7 +6,7 @@ mod script;
 
 use crate::spec::Spec;
 
-pub(crate) use eval::stated_flags;
+pub(crate) use eval::{flags_of, stated_flags};
 
 /// The family's commands.
 pub const COMMANDS: &[Spec] = &[

@@ -192,7 +192,9 @@ fn shutdown(cx: &mut Cx) -> Outcome {
         }
         cx.shared.host.exit();
     }
-    cx.keys.space.relock_all();
+    if !cx.keys.space.try_relock_all() {
+        return Err(cx.shared.scripts.busy_error());
+    }
     crate::persist::shutdown::prepare(cx.shared, cx.keys.space, options).map_err(CommandError::owned)?;
     // No answer: the end of the connection is the answer. The locks are never given back.
     cx.shared.host.exit()
