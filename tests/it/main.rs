@@ -28,6 +28,8 @@ mod messages;
 #[cfg(test)]
 mod pipelines;
 #[cfg(test)]
+mod script_security;
+#[cfg(test)]
 mod scripts;
 #[cfg(test)]
 mod shutdown;

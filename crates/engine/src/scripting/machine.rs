@@ -58,9 +58,11 @@ impl std::fmt::Debug for Machines {
 impl Machines {
     /// The machine of a kind.
     pub(crate) fn vm(&self, kind: Kind, config: &Config) -> Result<Rc<Vm>, CommandError> {
-        if self.insecure.get() != config.lua_enable_insecure_api {
+        // Two names of one thing.
+        let insecure = config.lua_enable_insecure_api || config.lua_enable_deprecated_api;
+        if self.insecure.get() != insecure {
             self.reset();
-            self.insecure.set(config.lua_enable_insecure_api);
+            self.insecure.set(insecure);
         }
         let slot = match kind {
             Kind::Eval => &self.eval,
@@ -72,7 +74,7 @@ impl Machines {
         }
         let options = Options {
             kind,
-            insecure: config.lua_enable_insecure_api,
+            insecure,
             memory_limit: MEMORY_LIMIT,
             redis_version: super::REDIS_VERSION.to_string(),
             valkey_version: super::VALKEY_VERSION.to_string(),

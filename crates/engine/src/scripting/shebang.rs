@@ -43,7 +43,10 @@ fn first_line(body: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
     let end = memchr::memchr(b'\n', rest);
     let line = rest.get(..end.unwrap_or(rest.len()))?;
     let code = end.and_then(|end| rest.get(end..)).unwrap_or_default();
-    let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+    // The first word belongs to the mark; where nothing follows it at once, it is empty.
+    let mut words = line.split(u8::is_ascii_whitespace);
+    let engine = words.next().unwrap_or_default();
+    let words = std::iter::once(engine).chain(words.filter(|word| !word.is_empty())).collect();
     Some((words, code))
 }
 
@@ -117,6 +120,7 @@ mod tests {
         assert_eq!((flags, code), (ScriptFlags::NO_WRITES | ScriptFlags::ALLOW_OOM, &b"\nreturn 1"[..]));
         assert_eq!(script(b"return 1").map(|(f, _)| f), Ok(ScriptFlags::UNSTATED));
         assert_eq!(script(b"#!lua").map(|(f, c)| (f, c.len())), Ok((ScriptFlags::empty(), 0)));
+        assert!(script(b"#! lua\nreturn 1").is_err());
         assert!(script(b"#!\nreturn 1").is_err() && script(b"#!lua flags=x\n").is_err());
     }
 
