@@ -58,6 +58,10 @@ fn slow_script(threads: &str) {
         ["while true do end", "while true do pcall(function() while true do redis.call('PING') end end) end"]
     {
         slow.send(&[["EVAL", script, "0"].map(|word| word.as_bytes().to_vec()).to_vec()]).unwrap();
+        // Sent before anybody knows that the script is slow: whoever waits for its locks is answered, too.
+        for (client, line) in others.iter_mut().zip(["SCAN 0", "GET x", "DBSIZE", "EVAL x 1 y"]) {
+            until(client, line, "BUSY");
+        }
         others.iter_mut().for_each(|client| until(client, "GET x", "BUSY"));
         // A new connection is served as well.
         until(&mut server.client(), "PING", "BUSY");

@@ -95,8 +95,7 @@ impl Engine {
         if find_keys(command.spec, args, &mut self.found).is_err() {
             // The handler says what is wrong with the arguments, in its own words. Should it look at a key all the
             // same, the lock is held.
-            space.relock_all();
-            return Ok(hashed);
+            return if space.try_relock_all() { Ok(hashed) } else { Err(self.shared.scripts.busy_error()) };
         }
         hashed.extend(self.found.iter().filter_map(|k| args.get(k.position)).map(|key| space.key(key)));
         if !space.try_relock_keys(&hashed) || !self.widen(space, hashed.iter().map(|key| key.hash)) {
