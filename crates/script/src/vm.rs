@@ -8,6 +8,9 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+/// So much is collected at once, bytes: a fraction of a millisecond's work.
+const SMALL: usize = 512 << 10;
+
 /// What a machine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -84,6 +87,8 @@ pub struct Vm {
     // Before `inner`, which its functions refer to.
     lua: Lua,
     inner: Rc<Inner>,
+    /// Something ran since garbage was last looked after.
+    ran: Cell<bool>,
     reset: Function,
     run_load: Function,
     run_loaded: Function,
@@ -119,6 +124,7 @@ impl Vm {
         let run: Table = prelude.call((native, info, options.kind == Kind::Functions, options.insecure))?;
         inner.raw.install(&lua, &run.get("handler")?, &chunks, &run.get("globals")?)?;
         Ok(Vm {
+            ran: Cell::new(true),
             reset: run.get("reset")?,
             run_load: run.get("load")?,
             run_loaded: run.get("loaded")?,
@@ -209,6 +215,7 @@ impl Vm {
     ) -> Option<Result<(), Failure>> {
         let start = reply.len();
         self.inner.raw.begin();
+        self.ran.set(true);
         let ended = self.inner.raw.run(entry, chunk.0.id, keys, args, host, reply);
         if !matches!(ended, Some(Ok(()))) {
             reply.truncate(start);
@@ -226,6 +233,13 @@ impl Vm {
     /// Where the last aborted run was: chunk and line.
     pub fn stopped_at(&self) -> Option<(Vec<u8>, i64)> {
         self.inner.raw.stopped_at()
+    }
+
+    /// To be called now and then: collects the garbage of a small machine, so that what it holds is what it needs.
+    pub fn tidy_up(&self) {
+        if self.ran.take() && self.used_memory() < SMALL {
+            self.collect();
+        }
     }
 
     /// Bytes that the machine holds.

@@ -91,10 +91,14 @@ impl Machines {
         *self.functions.borrow_mut() = None;
     }
 
-    /// Bytes of both machines.
+    /// Bytes of both machines, some times a second, between commands.
     pub(crate) fn used_memory(&self) -> (u64, u64) {
         let used = |slot: &RefCell<Option<Rc<Vm>>>| {
-            slot.try_borrow().ok().and_then(|vm| vm.as_ref().map(|vm| vm.used_memory() as u64)).unwrap_or(0)
+            let vm = slot.try_borrow().ok().and_then(|vm| vm.clone());
+            vm.map_or(0, |vm| {
+                vm.tidy_up();
+                vm.used_memory() as u64
+            })
         };
         (used(&self.eval), used(&self.functions))
     }
