@@ -10,7 +10,6 @@ use crate::observe::Call;
 use crate::queue::Queued;
 use crate::registry::{Command, Lookup, Role};
 use crate::session::{Origin, Session};
-use crate::spec::Flags;
 use crate::told;
 use kara_keyspace::{HashedKey, Locked};
 use kara_resp::Writer;
