@@ -139,6 +139,30 @@ fn a_base_of_commands_makes_the_same_data() {
     assert_eq!(show(&mut server.client())[..4], before[..4]);
 }
 
+/// The log's databases are those that the commands ran in, not the transaction's.
+#[test]
+fn select_within_a_transaction_is_logged() {
+    let mut server = Server::start(&["--appendonly", "yes"]);
+    let mut client = server.client();
+    for line in
+        ["MULTI", "SET a 0", "SELECT 1", "SET b 1", "SELECT 2", "SET c 2", "SELECT 0", "SET d 0", "EXEC"]
+    {
+        client.run(line);
+    }
+    client.run("EVAL redis.call('SET','e','0');redis.call('SELECT',3);redis.call('SET','f','3') 0");
+    client.run("SET g 0");
+    let digest = client.run("DEBUG DIGEST");
+    server.kill();
+    server.restart();
+    let mut client = server.client();
+    assert_eq!(client.run("DEBUG DIGEST"), digest);
+    for (db, keys) in [("0", "a d e g"), ("1", "b"), ("2", "c"), ("3", "f")] {
+        client.run(&format!("SELECT {db}"));
+        let count = keys.split(' ').count() as i64;
+        assert_eq!(client.run(&format!("EXISTS {keys}")), Reply::Integer(count), "database {db}");
+    }
+}
+
 #[test]
 fn a_torn_tail_is_cut_off_and_a_broken_file_refused() {
     let mut server = Server::start(&["--appendonly", "yes"]);

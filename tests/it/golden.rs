@@ -150,3 +150,33 @@ fn differences(name: &str, ours: &Value, theirs: &Value) -> String {
     }
     text
 }
+
+/// The names of a command's documents in their order, and the versions of its history; the words are our own.
+fn histories(docs: &Reply, into: &mut BTreeMap<String, (Vec<String>, Vec<String>)>) {
+    for (name, document) in docs.pairs() {
+        let fields = document.pairs();
+        let names = fields.iter().map(|(field, _)| field.clone()).filter(|field| field != "subcommands");
+        let changes = document.field("history").map(Reply::items).unwrap_or_default();
+        let versions = changes.iter().filter_map(|change| change.items().first()).map(Reply::text);
+        into.insert(name, (names.collect(), versions.collect()));
+        if let Some(subcommands) = document.field("subcommands") {
+            histories(subcommands, into);
+        }
+    }
+}
+
+#[test]
+fn command_histories_are_the_reference_s() {
+    let read = |server: Server| {
+        let mut all = BTreeMap::new();
+        histories(&server.client().run("COMMAND DOCS"), &mut all);
+        all
+    };
+    let (ours, theirs) = (read(Server::start(&[])), read(Server::reference(&[])));
+    assert!(ours.values().filter(|(_, versions)| !versions.is_empty()).count() > 50);
+    for (name, (names, versions)) in &ours {
+        let (their_names, their_versions) = &theirs[name];
+        assert_eq!(versions, their_versions, "{name}");
+        assert_eq!(names, their_names, "{name}");
+    }
+}

@@ -14,11 +14,15 @@ mod differential;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod expiry;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod gaps;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod libraries;
 #[cfg(test)]

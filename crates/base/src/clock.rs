@@ -120,7 +120,7 @@ pub struct Ticker {
 }
 
 /// A moment, in a [`Ticker`]'s own unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u64);
 
 /// How long the counter is compared with the clock: errors of 50 ns at both ends make 1 in 20,000.

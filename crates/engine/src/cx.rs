@@ -41,6 +41,8 @@ pub struct Cx<'a, 'k> {
     pub memory_is_full: bool,
     /// Changes beyond the first that this command made, for `rdb_changes_since_last_save`.
     pub extra_changes: u64,
+    /// The handler has counted its changes itself: none, or in front of a save.
+    pub changes_counted: bool,
     /// How many of the commands that ran inside this one changed something.
     pub nested_changes: u64,
 }

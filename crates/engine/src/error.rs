@@ -32,6 +32,13 @@ impl CommandError {
         CommandError::Text(Cow::Owned(text))
     }
 
+    /// What EXEC says that can't run because of this.
+    pub fn ends_transaction(&self) -> Self {
+        let message = self.message();
+        let reason = message.strip_prefix(b"ERR ").unwrap_or(&message);
+        CommandError::quoting("EXECABORT Transaction discarded because of: {}", &[reason])
+    }
+
     /// An error that quotes a client's words: each `{}` of the template stands for the next of them. A word ends at
     /// its first NUL, as in the reference's replies.
     pub fn quoting(template: &str, words: &[&[u8]]) -> Self {

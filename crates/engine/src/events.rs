@@ -39,6 +39,8 @@ pub struct Events {
     pub wanted: Wanted,
     /// The classes that the configuration wants published.
     pub classes: Class,
+    /// What runs is a client's, on a writable replica: keys that it gives an expiry are noted.
+    pub own: bool,
 }
 
 /// Who watches now.
@@ -68,6 +70,7 @@ impl Default for Events {
             for_waiters: Vec::new(),
             wanted: Wanted::default(),
             classes: Class::empty(),
+            own: false,
         }
     }
 }
@@ -78,7 +81,7 @@ impl Events {
     pub fn look(&mut self, shared: &Shared) {
         self.wanted = Wanted {
             classes: if shared.pubsub.is_quiet() { Class::empty() } else { self.classes },
-            changes: !shared.watches.is_empty() || !shared.tracking.is_idle(),
+            changes: self.own || !shared.watches.is_empty() || !shared.tracking.is_idle(),
             ready: shared.waiting.keys() > 0,
             gone: shared.waiting.keys_on_nokey() > 0,
         };

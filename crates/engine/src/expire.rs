@@ -41,7 +41,9 @@ impl Engine {
         }
         let stats = shared.stats.worker(self.worker);
         stats.expired_time_cap_reached.add(u64::from(capped));
-        stats.expire_cycle_ns.add(start.elapsed().as_nanos() as u64);
+        let took = start.elapsed();
+        stats.expire_cycle_ns.add(took.as_nanos() as u64);
+        shared.observe.note_event(&self.config, "expire-cycle", took, self.now_ms);
     }
 
     /// One step in one database of one shard; `true` while there may be more.

@@ -73,6 +73,15 @@ fn limit(setting: i64) -> u64 {
 }
 
 impl Observe {
+    /// Notes how long a task of the server's own took, where that was long.
+    pub fn note_event(&self, config: &Config, event: &'static str, took: Duration, now_ms: i64) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let threshold_ms = config.latency_monitor_threshold;
+        if threshold_ms > 0 && took_ms >= threshold_ms {
+            self.latency.note(event, took_ms, now_ms / 1000);
+        }
+    }
+
     /// Notes a command where it was slow or large.
     #[inline]
     pub fn note(&self, config: &Config, call: &Call) {

@@ -42,6 +42,8 @@ pub struct Engine {
     /// Which generation of the store's `config` is.
     generation: u64,
     pub now_ms: i64,
+    /// The time and the moment at which the turn began.
+    turn: (i64, Tick),
     pub rng: Rng,
     pub(crate) access: access::Access,
     policy: Policy,
@@ -116,6 +118,7 @@ impl Engine {
             config,
             generation: u64::MAX,
             now_ms,
+            turn: (now_ms, Tick::default()),
             rng,
         };
         engine.begin_turn(now_ms);
@@ -130,7 +133,17 @@ impl Engine {
         self.policy.journal_on = self.shared.journal_on();
         self.evictor.begin_turn(now_ms);
         self.last_tick = self.ticker.now();
+        self.turn = (now_ms, self.last_tick);
         self.last_tick
+    }
+
+    /// Behind a slow command: what comes next, waiting clients first of all, sees the time that it took.
+    #[cold]
+    fn catch_up(&mut self, now: Tick) {
+        let (began_ms, began) = self.turn;
+        let passed_ms = self.ticker.ns_between(began, now) / 1_000_000;
+        self.now_ms = began_ms.saturating_add_unsigned(passed_ms);
+        self.access = access::Access::new(self.now_ms, lfu_settings(&self.config));
     }
 
     /// Takes over settings that changed since they were last read.
@@ -146,6 +159,7 @@ impl Engine {
         self.policy.lazy_delete = config.lazyfree_lazy_user_del;
         self.policy.lazy_overwrite = config.lazyfree_lazy_server_del;
         self.policy.lazy_expire = config.lazyfree_lazy_expire;
+        self.shared.replication.set_writable(!config.replica_read_only);
         let classes = config.notify_keyspace_events;
         let published = classes.intersects(Class::KEYSPACE | Class::KEYEVENT);
         self.events.classes = if published { classes } else { Class::empty() };
@@ -170,6 +184,9 @@ impl Engine {
         self.shared.scripts.note_memory(self.worker, eval, functions);
         if !self.shared.cron_paused.load(Relaxed) {
             self.expire_cycle();
+            if self.worker == 0 {
+                self.expire_own_keys();
+            }
         }
         let (shared, limit) = (&*self.shared, self.config.tracking_table_max_keys);
         shared.tracking.shrink(&shared.clients, limit, &mut self.rng, &mut self.outbox);

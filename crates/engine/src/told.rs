@@ -13,6 +13,7 @@ use crate::registry::Command;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::spec::{Flags, Group};
+use kara_base::ids::DbIndex;
 use kara_keyspace::Locked;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,6 +31,9 @@ pub(crate) fn tell(
     for event in events.take() {
         match &event.what {
             What::Changed => {
+                if events.own {
+                    note_own(shared, space, event.db, &event.key);
+                }
                 shared.watches.changed(event.db, &event.key);
                 shared.tracking.changed(&shared.clients, &event.key, by, outbox);
             }
@@ -49,6 +53,14 @@ pub(crate) fn tell(
         if matches!(event.what, What::Ready | What::Flushed { .. } | What::Swapped(_)) {
             events.leave_to_waiters(event);
         }
+    }
+}
+
+/// A writable replica remembers what its clients gave an expiry.
+#[cold]
+fn note_own(shared: &Shared, space: &Locked<'_>, db: DbIndex, key: &[u8]) {
+    if space.find(db, &space.key(key)).is_some_and(|entry| entry.expire_at_ms().is_some()) {
+        shared.replication.own_keys.note(db, key);
     }
 }
 

@@ -62,7 +62,6 @@ pub struct Table {
     /// The sum of all expiries, for the average TTL.
     expires_sum_ms: i128,
     hash: TableHash,
-    scratch: Vec<Slot>,
 }
 
 // SAFETY: the table owns its segments and their entries, which are Send.
@@ -109,7 +108,6 @@ impl Table {
             volatile: 0,
             expires_sum_ms: 0,
             hash,
-            scratch: Vec::new(),
         }
     }
 
@@ -143,9 +141,7 @@ impl Table {
     /// Bytes of directory and segments.
     pub fn memory_usage(&self) -> usize {
         let segments: usize = self.segments().map(|s| (s.buckets() + 1) * LINE).sum();
-        segments
-            + self.directory.capacity() * size_of::<Segment>()
-            + self.scratch.capacity() * size_of::<Slot>()
+        segments + self.directory.capacity() * size_of::<Segment>()
     }
 
     /// The directory index of a hash.
@@ -373,7 +369,7 @@ impl Table {
     /// Gives the segment of `hash` more room: the next size, or at the largest a split.
     fn grow(&mut self, hash: u64) {
         let old = self.directory[self.index(hash)];
-        if let Some(new) = old.grown(&mut self.scratch) {
+        if let Some(new) = old.grown() {
             self.install(hash, new);
             // SAFETY: no directory word refers to it any more.
             unsafe { old.free() };
@@ -476,7 +472,7 @@ impl Table {
         while self.merge(hash) {
             merged = true;
         }
-        if !merged && let Some(new) = segment.shrunk(&mut self.scratch) {
+        if !merged && let Some(new) = segment.shrunk() {
             self.install(hash, new);
             // SAFETY: no directory word refers to it any more.
             unsafe { segment.free() };
@@ -497,7 +493,7 @@ impl Table {
             return false;
         }
         let (low, high) = if hash & side == 0 { (segment, buddy) } else { (buddy, segment) };
-        let Some(merged) = Segment::merged(low, high, &mut self.scratch) else { return false };
+        let Some(merged) = Segment::merged(low, high) else { return false };
         self.install(hash, merged);
         // SAFETY: `merged` has taken all words of both.
         unsafe {

@@ -345,6 +345,20 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_chooses_its_database_inside() {
+        let backlog = Backlog::default();
+        assert!(backlog.activate(1 << 20));
+        backlog.append_group(&[
+            (DbIndex(3), &[b"MULTI"]),
+            (DbIndex(3), &[b"DEL", b"k"]),
+            (DbIndex(3), &[b"EXEC"]),
+        ]);
+        let text = all(&backlog, 0).unwrap();
+        assert!(text.starts_with(b"*1\r\n$5\r\nMULTI\r\n*2\r\n$6\r\nSELECT\r\n"));
+        assert!(text.ends_with(b"*1\r\n$4\r\nEXEC\r\n"));
+    }
+
+    #[test]
     fn what_is_old_goes_unless_somebody_needs_it() {
         let backlog = Backlog::default();
         backlog.activate(1000);

@@ -174,6 +174,9 @@ impl Quicklist {
             // The small element may find room in the node behind.
             self.insert_at_edge(at, text, true);
             self.delete_range(index, 1);
+            // It is the element's node, new or opened, that wants compression, not the one that went.
+            let place = self.seq.seek(index).map(|(at, _)| at);
+            self.settle(place);
             return true;
         }
         if self.seq.get(at).is_plain() {

@@ -110,6 +110,10 @@ fn check(list: &Quicklist, model: &VecDeque<Vec<u8>>, depth: u32) {
         let from_end = i.min(nodes.len() - 1 - i);
         if depth == 0 || from_end < depth as usize {
             assert!(!node.is_squeezed(), "the ends are open");
+        } else if !node.is_squeezed() {
+            let mut tried = Node::clone(node);
+            tried.squeeze();
+            assert!(!tried.is_squeezed(), "node {i} of {} could be compressed", nodes.len());
         }
     }
 }

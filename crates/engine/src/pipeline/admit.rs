@@ -215,9 +215,7 @@ impl Engine {
             // EXEC that can't run ends the transaction.
             session.end_multi();
             session.unwatch(&self.shared.watches);
-            let message = error.message();
-            let reason = message.strip_prefix(b"ERR ").unwrap_or(&message);
-            CommandError::quoting("EXECABORT Transaction discarded because of: {}", &[reason])
+            error.ends_transaction()
         } else {
             session.abort_multi();
             error

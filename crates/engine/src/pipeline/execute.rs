@@ -16,6 +16,9 @@ use kara_resp::Writer;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Time is read once per turn, unless a command takes this long.
+const SLOW_NS: u64 = 1_000_000;
+
 impl Engine {
     /// Runs a command of an append-only file: what was admitted and journaled once. Keys whose time has come are still
     /// there, as they were then. The error is the name of a command that isn't known.
@@ -59,6 +62,7 @@ impl Engine {
     ) -> Effect {
         let shared = &*self.shared;
         let stats = shared.stats.worker(self.worker);
+        self.events.own = origin != Origin::Primary && shared.replication.is_writable_replica();
         self.events.look(shared);
         let mut policy = self.policy;
         policy.touch = !session.no_touch || command.role == Role::Touch;
@@ -104,6 +108,7 @@ impl Engine {
             waits: &mut self.waits,
             memory_is_full: self.evictor.full,
             extra_changes: 0,
+            changes_counted: false,
             nested_changes: 0,
         };
         let outcome = match command.spec.handler {
@@ -112,7 +117,7 @@ impl Engine {
         };
         match outcome {
             Ok(effect) => {
-                if effect.changed() {
+                if effect.changed() && !cx.changes_counted {
                     stats.changes.add(1 + cx.extra_changes);
                 }
                 effect
@@ -139,6 +144,9 @@ impl Engine {
         let now = self.ticker.now();
         let ns = self.ticker.ns_between(self.last_tick, now);
         self.last_tick = now;
+        if ns >= SLOW_NS {
+            self.catch_up(now);
+        }
         let stats = self.shared.stats.worker(self.worker);
         stats.commands_processed.add(1);
         stats.command(command.id).record(ns, self.config.latency_tracking);
@@ -165,11 +173,11 @@ pub(crate) fn run_found(
     origin: Origin,
 ) {
     cx.keys.events.look(cx.shared);
+    // SELECT within a transaction holds for what comes behind it.
+    let db = cx.session.db;
     let before = cx.shared.ticker.now();
     let start = cx.reply.len();
-    // SELECT may come before it, in transactions and scripts.
-    let db = cx.session.db;
-    let (effect, extra) = {
+    let (effect, changes) = {
         let mut inner = Cx {
             command,
             args,
@@ -200,6 +208,7 @@ pub(crate) fn run_found(
             waits: &mut *cx.waits,
             memory_is_full: cx.memory_is_full,
             extra_changes: 0,
+            changes_counted: false,
             nested_changes: 0,
         };
         inner.keys.policy.touch = !inner.session.no_touch || command.role == Role::Touch;
@@ -215,7 +224,8 @@ pub(crate) fn run_found(
             inner.stats.command(command.id).failed.add(1);
             Effect::None
         });
-        (effect, inner.extra_changes)
+        let changes = if effect.changed() && !inner.changes_counted { 1 + inner.extra_changes } else { 0 };
+        (effect, changes)
     };
     told::nested(cx, command, args, origin);
     let ns = cx.shared.ticker.ns_between(before, cx.shared.ticker.now());
@@ -223,12 +233,8 @@ pub(crate) fn run_found(
     cx.stats.command(command.id).record(ns, cx.config.latency_tracking);
     let reply_bytes = cx.reply.len().saturating_sub(start);
     let call = Call { command, args, client: &cx.session.info, ns, reply_bytes, at_s: cx.now_ms / 1000 };
-    if origin != Origin::Script {
-        cx.shared.observe.note(cx.config, &call);
-    }
-    if effect.changed() {
-        cx.nested_changes += 1 + extra;
-    }
+    cx.shared.observe.note(cx.config, &call);
+    cx.nested_changes += changes;
     if cx.keys.policy.journal_on {
         let left_out = cx.session.left_out;
         cx.nested.append(cx.keys.preceding);

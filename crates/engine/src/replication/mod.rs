@@ -3,6 +3,7 @@
 //! Boundary: sockets are the server's; what a packet means is the crate `replication`'s. A change of role happens with
 //! every shard held and the state locked: no command and no byte of a stream falls between two roles.
 
+mod own_keys;
 pub mod sync;
 pub mod upstream;
 mod waits;
@@ -34,6 +35,8 @@ pub mod gate {
     pub const LINK_DOWN: u8 = 2;
     /// Fewer good replicas than `min-replicas-to-write`.
     pub const FEW_REPLICAS: u8 = 4;
+    /// Clients may write to us while we are a replica.
+    pub const WRITABLE: u8 = 8;
 }
 
 /// The state of the link to our primary, under the names that ROLE shows.
@@ -130,6 +133,7 @@ pub struct Replication {
     pub input_bytes: AtomicU64,
     pub output_bytes: AtomicU64,
     waits: waits::Waits,
+    pub(crate) own_keys: own_keys::OwnKeys,
 }
 
 /// A new history's id.
@@ -162,6 +166,7 @@ impl Default for Replication {
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
             waits: waits::Waits::default(),
+            own_keys: own_keys::OwnKeys::default(),
         }
     }
 }
@@ -177,6 +182,17 @@ impl Replication {
     #[inline]
     pub fn is_replica(&self) -> bool {
         self.gate() & gate::REPLICA != 0
+    }
+
+    /// Whether we are a replica to which clients may write.
+    #[inline]
+    pub fn is_writable_replica(&self) -> bool {
+        self.gate() & (gate::REPLICA | gate::WRITABLE) == gate::REPLICA | gate::WRITABLE
+    }
+
+    /// `replica-read-only` changed.
+    pub(crate) fn set_writable(&self, writable: bool) {
+        self.set_gate(gate::WRITABLE, writable);
     }
 
     /// Counts changes of role.

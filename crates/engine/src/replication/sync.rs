@@ -135,6 +135,7 @@ fn empty(shared: &Shared, space: &mut Locked<'_>) {
     let count = gone.len() as u64;
     shared.reclaimer.free(Box::new(gone), count);
     shared.scripts.libraries.clear();
+    shared.replication.own_keys.clear();
 }
 
 /// The link to the primary works now, or not any more.

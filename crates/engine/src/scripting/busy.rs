@@ -11,7 +11,7 @@ use crate::error::CommandError;
 use crate::events::Events;
 use crate::keys::Keys;
 use crate::log::Level;
-use crate::registry::Lookup;
+use crate::registry::{Lookup, Role};
 use crate::session::{Origin, Session};
 use crate::spec::{Flags, Locks};
 use kara_resp::Writer;
@@ -216,7 +216,13 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
     let reachable =
         command.spec.key_specs.is_empty() && command.spec.locks != Locks::All || cx.keys.space.holds_all();
     let Some(handler) = command.spec.handler.filter(|_| command.is(Flags::ALLOW_BUSY) && reachable) else {
-        return refuse(cx, session, reply, &cx.shared.scripts.busy_error());
+        let busy = cx.shared.scripts.busy_error();
+        if command.role != Role::Exec {
+            return refuse(cx, session, reply, &busy);
+        }
+        session.end_multi();
+        session.unwatch(&cx.shared.watches);
+        return refuse(cx, session, reply, &busy.ends_transaction());
     };
     let (mut nested, mut waits, mut events) = (Vec::new(), None::<WaitFor>, Events::default());
     let mut inner = Cx {
@@ -249,6 +255,7 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
         waits: &mut waits,
         memory_is_full: false,
         extra_changes: 0,
+        changes_counted: false,
         nested_changes: 0,
     };
     if let Err(error) = handler(&mut inner) {

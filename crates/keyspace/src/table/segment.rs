@@ -295,33 +295,34 @@ impl Segment {
     }
 
     /// The same entries in a segment of the next size or more; `None` at the largest.
-    pub fn grown(self, scratch: &mut Vec<Slot>) -> Option<Segment> {
-        self.rebuilt(next_buckets(self.buckets()), MAX_BUCKETS, scratch)
+    pub fn grown(self) -> Option<Segment> {
+        self.rebuilt(next_buckets(self.buckets()), MAX_BUCKETS)
     }
 
     /// The same entries in a smaller segment.
-    pub fn shrunk(self, scratch: &mut Vec<Slot>) -> Option<Segment> {
-        self.rebuilt(buckets_for(self.header().count as usize), self.buckets() - 1, scratch)
+    pub fn shrunk(self) -> Option<Segment> {
+        self.rebuilt(buckets_for(self.header().count as usize), self.buckets() - 1)
     }
 
-    fn rebuilt(self, buckets: usize, most: usize, scratch: &mut Vec<Slot>) -> Option<Segment> {
+    fn rebuilt(self, buckets: usize, most: usize) -> Option<Segment> {
         if buckets > most {
             return None;
         }
-        scratch.clear();
+        // Not kept by the table: with many shards and databases that would be more than the index itself.
+        let mut scratch = Vec::with_capacity(self.header().count as usize);
         self.for_each(|slot| scratch.push(slot));
-        let new = Segment::build(buckets, most, self.depth(), scratch)?;
+        let new = Segment::build(buckets, most, self.depth(), &scratch)?;
         new.copy_expiry_hints(&[self]);
         Some(new)
     }
 
     /// The entries of two buddies (`low` has the prefix that ends in 0) in one segment, one level up: a tag gains the
     /// prefix's last bit in front.
-    pub fn merged(low: Segment, high: Segment, scratch: &mut Vec<Slot>) -> Option<Segment> {
-        scratch.clear();
+    pub fn merged(low: Segment, high: Segment) -> Option<Segment> {
+        let mut scratch = Vec::with_capacity((low.header().count + high.header().count) as usize);
         low.for_each(|slot| scratch.push(retag(slot, tag_of(slot) >> 1)));
         high.for_each(|slot| scratch.push(retag(slot, tag_of(slot) >> 1 | 0x8000)));
-        let new = Segment::build(buckets_for(scratch.len()), MAX_BUCKETS, low.depth() - 1, scratch)?;
+        let new = Segment::build(buckets_for(scratch.len()), MAX_BUCKETS, low.depth() - 1, &scratch)?;
         new.copy_expiry_hints(&[low, high]);
         Some(new)
     }

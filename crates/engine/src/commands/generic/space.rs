@@ -8,7 +8,7 @@ use kara_base::glob::{self, Case};
 use kara_base::ids::DbIndex;
 use kara_keyspace::{Entry, Kind};
 
-/// RANDOMKEY gives up on finding a key that isn't expired after this many picks.
+/// RANDOMKEY gives up on finding a key that isn't expired after this many picks, where it removes none.
 const RANDOM_PICKS: usize = 100;
 
 fn is_visible(cx: &Cx, entry: &Entry) -> bool {
@@ -94,14 +94,12 @@ fn scan(cx: &mut Cx) -> Outcome {
     }
     let (mut found, mut expired): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
     let show = |entry: &Entry| {
-        if !is_visible(cx, entry) {
-            expired.push(entry.key().to_vec());
-            return;
-        }
         let fits = kind.is_none_or(|kind| entry.kind() == kind)
             && pattern.is_none_or(|pattern| glob::matches(pattern, entry.key(), Case::Sensitive));
         if fits {
-            found.push(entry.key().to_vec());
+            // Of what has expired, only what would have been shown is removed on the way.
+            let list = if is_visible(cx, entry) { &mut found } else { &mut expired };
+            list.push(entry.key().to_vec());
         }
     };
     let next = if cx.keys.space.holds_all() {
@@ -159,21 +157,20 @@ pub(super) const RANDOMKEY: Spec = Spec {
 };
 
 fn randomkey(cx: &mut Cx) -> Outcome {
-    let mut key = None;
-    for _ in 0..RANDOM_PICKS {
-        match cx.keys.space.random_entry(cx.keys.db, cx.keys.rng) {
-            None => break,
-            Some(entry) => {
-                let alive = entry.expire_at_ms().is_none_or(|at_ms| at_ms >= cx.now_ms);
-                key = Some(entry.key().to_vec());
-                if alive {
-                    break;
-                }
-            }
+    let mut found = None;
+    let mut picks = 0;
+    while let Some(entry) = cx.keys.space.random_entry(cx.keys.db, cx.keys.rng) {
+        let visible = is_visible(cx, entry);
+        let key = entry.key().to_vec();
+        picks += 1;
+        // A key that has expired is removed on the way. Where this server may not do that and finds no other, it is
+        // better than none.
+        if visible || cx.keys.exists(&key) || !cx.keys.policy.delete_expired && picks == RANDOM_PICKS {
+            found = Some(key);
+            break;
         }
     }
-    // A key that is expired is removed on the way, where this server may do that.
-    match key.filter(|key| cx.keys.exists(key)) {
+    match found {
         None => cx.reply.null(),
         Some(key) => cx.reply.bulk(&key),
     }
@@ -216,7 +213,9 @@ fn flush(cx: &mut Cx, db: Option<DbIndex>) -> Outcome {
     } else {
         drop(gone);
     }
-    cx.extra_changes = count.saturating_sub(1);
+    // As many as there were keys, though replicas hear of it in any case. A save of an empty database leaves none.
+    cx.stats.changes.add(count);
+    cx.changes_counted = true;
     if db.is_none() {
         // So does the reference: the file must not bring back what was flushed.
         if let Some(job) = &*cx.shared.persist.job.lock()

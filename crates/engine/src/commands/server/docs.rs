@@ -1,6 +1,7 @@
 //! COMMAND DOCS: the documentation of commands and their arguments, as the specs have it.
 
 use super::command::children;
+use super::history::changes;
 use crate::commands::prelude::*;
 use crate::registry::Command;
 
@@ -21,7 +22,9 @@ pub(super) fn document(cx: &mut Cx, command: Command) {
     if !spec.replaced_by.is_empty() {
         late.push(("replaced_by", spec.replaced_by));
     }
+    let changes = changes(command.full_name);
     let lists = usize::from(!flags.is_empty())
+        + usize::from(!changes.is_empty())
         + usize::from(!spec.args.is_empty())
         + usize::from(!children.is_empty());
     cx.reply.map(texts.len() + late.len() + lists);
@@ -30,6 +33,15 @@ pub(super) fn document(cx: &mut Cx, command: Command) {
         flag_set(cx, "doc_flags", &flags);
     }
     pairs(cx, &late);
+    if !changes.is_empty() {
+        cx.reply.bulk(b"history");
+        cx.reply.set(changes.len());
+        for (since, what) in changes {
+            cx.reply.array(2);
+            cx.reply.bulk(since.as_bytes());
+            cx.reply.bulk(what.as_bytes());
+        }
+    }
     if !spec.args.is_empty() {
         arguments(cx, spec.args);
     }

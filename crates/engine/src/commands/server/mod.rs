@@ -2,6 +2,7 @@
 
 mod command;
 mod docs;
+mod history;
 mod info;
 mod latency;
 mod logs;

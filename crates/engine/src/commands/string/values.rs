@@ -130,6 +130,11 @@ impl Options<'_> {
         !self.keep_ttl && !self.persist && self.expiry.is_none_or(|(known, _)| known == unit)
     }
 
+    /// Whether the options mean the same whenever they are read.
+    fn is_absolute(&self) -> bool {
+        self.expiry.is_none_or(|(unit, _)| unit == TimeUnit::UnixMilliseconds)
+    }
+
     pub(super) fn expiry_update(&self, cx: &Cx, command: &'static str) -> Result<ExpiryUpdate, CommandError> {
         match self.expiry {
             Some((unit, value)) => unit.resolve(parse_int(value)?, cx.now_ms, command).map(ExpiryUpdate::At),
@@ -290,6 +295,9 @@ fn set(cx: &mut Cx) -> Outcome {
     cx.keys.changed(key, Class::STRING, "set");
     if let ExpiryUpdate::At(_) = expiry {
         cx.keys.notify(Class::GENERIC, "expire", key);
+    }
+    if !options.get && options.is_absolute() {
+        return Ok(Effect::Verbatim);
     }
     Ok(set_effect(cx, key, value, expiry))
 }

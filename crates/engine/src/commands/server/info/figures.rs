@@ -44,7 +44,8 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("pubsub_patterns", shared.pubsub.count(Kind::Pattern));
     page.field("pubsubshard_channels", shared.pubsub.count(Kind::Shard));
     page.zeros(&["latest_fork_usec", "total_forks", "migrate_cached_sockets"]);
-    page.zeros(&["slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses"]);
+    page.field("slave_expires_tracked_keys", replication.own_keys.count());
+    page.zeros(&["active_defrag_hits", "active_defrag_misses"]);
     page.zeros(&["active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time"]);
     page.field("current_active_defrag_time", 0);
     let tracked = shared.tracking.sizes();
