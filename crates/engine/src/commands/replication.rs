@@ -17,7 +17,6 @@ const SYNC: Spec = Spec {
     group: Group::Server,
     since: "1.0.0",
     summary: "Asks for the data set and the stream behind it, as old replicas did.",
-    complexity: "O(N) for N keys, in the background",
     handler: Some(sync),
     ..Spec::NEW
 };
@@ -33,7 +32,6 @@ const PSYNC: Spec = Spec {
     group: Group::Server,
     since: "2.8.0",
     summary: "Asks for the stream from an offset on, or for the data set and the stream behind it.",
-    complexity: "O(N) for N keys where everything is needed, in the background",
     args: &[
         Arg { name: "replicationid", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },

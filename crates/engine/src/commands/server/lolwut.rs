@@ -9,7 +9,6 @@ pub(super) const LOLWUT: Spec = Spec {
     group: Group::Server,
     since: "5.0.0",
     summary: "Draws a picture and tells the version.",
-    complexity: "O(N) for N characters drawn",
     args: &[Arg {
         name: "version",
         kind: ArgKind::Integer,

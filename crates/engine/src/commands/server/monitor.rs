@@ -11,7 +11,6 @@ pub(super) const MONITOR: Spec = Spec {
     group: Group::Server,
     since: "1.0.0",
     summary: "Shows every command that the server runs.",
-    complexity: "O(1)",
     handler: Some(monitor),
     ..Spec::NEW
 };
