@@ -10,6 +10,8 @@ mod collections;
 #[cfg(test)]
 mod crowds;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod docs;
@@ -30,6 +32,8 @@ mod linear;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod pipelines;
 #[cfg(test)]
 mod script_security;
@@ -37,6 +41,8 @@ mod script_security;
 mod scripts;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod signals;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub mod server;
 
 pub use client::Client;
 pub use reply::Reply;
-pub use server::Server;
+pub use server::{Server, free_port, own_program};
 
 use std::path::{Path, PathBuf};
 

@@ -214,7 +214,10 @@ fn spawn(program: &Path, arguments: &[String], port: u16, folder: &Path) -> Chil
 }
 
 /// The server under test: `$KARA_SERVER`, else the build beside the running test.
-fn own_program() -> PathBuf {
+///
+/// # Panics
+/// Where it isn't built.
+pub fn own_program() -> PathBuf {
     if let Some(path) = std::env::var_os("KARA_SERVER") {
         return path.into();
     }

@@ -35,6 +35,10 @@ pub fn links(folder: &Path) -> Outcome {
             link(Path::new("kara"), &folder.join(format!("{family}-{name}")))?;
         }
     }
+    // The image's own.
+    for name in ["entrypoint", "health"] {
+        link(Path::new("kara"), &folder.join(format!("kara-{name}")))?;
+    }
     Ok(())
 }
 

@@ -54,6 +54,7 @@ const COMMANDS: &[Command] = &[
         "[--rounds N]: kill -9 at random moments of writing; what was answered must be there",
         test::crash,
     ),
+    ("manifests", "writes deploy/manifests from the chart", test::manifests),
     ("golden", "writes tests/golden/ anew from the reference", test::golden),
     ("gaps", "writes the README's list of gaps", test::gaps),
 ];

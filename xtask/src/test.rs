@@ -100,6 +100,16 @@ pub fn golden(_arguments: &[String]) -> Outcome {
     Ok(())
 }
 
+/// `cargo xtask manifests`: what the chart gives for its examples.
+pub fn manifests(_arguments: &[String]) -> Outcome {
+    crate::peers::run(&[])?;
+    let peers = kara_tests::peers();
+    let mut write = Command::new(peers.join("venv/bin/python"));
+    process::run(
+        write.arg(kara_tests::root().join("tests/deploy/chart.py")).arg("write").env("KARA_PEERS", peers),
+    )
+}
+
 /// `cargo xtask crash [--rounds N]`: servers killed while they write, three kinds of them N times each.
 pub fn crash(arguments: &[String]) -> Outcome {
     let rounds = match arguments {

@@ -17,6 +17,7 @@ pub mod keyfind;
 pub mod keys;
 pub mod latency;
 pub mod log;
+pub mod metrics;
 pub mod monitor;
 pub mod observe;
 pub mod outbox;

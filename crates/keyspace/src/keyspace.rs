@@ -9,7 +9,7 @@ use kara_base::ids::{DbIndex, ShardId};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::db::DbStats;
 use crate::entry::Entry;
@@ -123,6 +123,11 @@ impl Keyspace {
     /// The shard if nobody else holds it.
     pub fn try_lock_one(&self, shard: ShardId) -> Option<Locked<'_>> {
         Some(Locked::one(self, shard, self.shards[shard.0 as usize].try_lock()?))
+    }
+
+    /// The shard if it can be had until then, for who can do without it.
+    pub fn try_lock_one_until(&self, shard: ShardId, until: Instant) -> Option<Locked<'_>> {
+        Some(Locked::one(self, shard, self.shards[shard.0 as usize].try_lock_until(until)?))
     }
 
     /// A script that goes on and on holds locks (or no longer does): who can refuse its work instead of waiting shall.

@@ -1,11 +1,12 @@
 //! The process as the engine sees it, and the workers' mailboxes.
 
 use crate::apply::Process;
+use crate::http::Http;
 use crate::listen::Listeners;
 use crate::replication;
 use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
-use kara_engine::config::{ApplyError, Changes, Config};
+use kara_engine::config::{ApplyError, Changes, Config, os_text};
 use kara_engine::log::{Level, LogSink};
 use kara_engine::shared::{Host, Message};
 use parking_lot::Mutex;
@@ -57,6 +58,7 @@ struct Inner {
     process: Process,
     sockets: Mutex<Listeners>,
     replicas: OnceLock<replication::Handle>,
+    http: Http,
 }
 
 /// A handle to the process; cheap to clone.
@@ -91,6 +93,7 @@ impl ServerHost {
             process,
             sockets: Mutex::new(sockets),
             replicas: OnceLock::new(),
+            http: Http::default(),
         }))
     }
 
@@ -155,6 +158,11 @@ impl ServerHost {
         &self.0.sockets
     }
 
+    /// Metrics and probes.
+    pub fn http(&self) -> &Http {
+        &self.0.http
+    }
+
     /// The replicas' thread, once it runs.
     pub fn replicas(&self) -> Option<&replication::Handle> {
         self.0.replicas.get()
@@ -200,7 +208,15 @@ impl Host for ServerHost {
     }
 
     fn apply_config(&self, _: &Config, new: &mut Config, changes: &Changes) -> Result<(), ApplyError> {
-        self.0.process.apply(new, changes, &self.0.sockets)
+        self.0.process.apply(new, changes, &self.0.sockets)?;
+        let http = ["metrics-port", "metrics-bind"];
+        if let Some(name) = http.into_iter().find(|name| changes.contains(name)) {
+            self.0.http.listen(new, self).map_err(|error| {
+                self.log_warning(&format!("Warning: {}", os_text(&error)));
+                ApplyError { name, reason: "Unable to listen there. Check server logs.".to_owned() }
+            })?;
+        }
+        Ok(())
     }
 
     fn log(&self, level: Level, text: &str) {

@@ -6,6 +6,7 @@ pub mod conn;
 pub mod crash;
 pub mod daemon;
 pub mod host;
+pub mod http;
 pub mod listen;
 pub mod log;
 pub mod pacing;

@@ -232,9 +232,13 @@ fn admit(
     host.send(*next_worker, Mail::Connection(transport, addr, laddr));
 }
 
-/// The addresses to listen on, without their dash, and whether the dash excuses their absence.
+/// The addresses to listen on.
 fn wanted_tcp(config: &Config) -> Vec<(String, bool)> {
-    let addresses = if config.port > 0 { config.bind.0.as_slice() } else { &[] };
+    wanted_addresses(if config.port > 0 { config.bind.0.as_slice() } else { &[] })
+}
+
+/// The addresses without their dash, and whether the dash excuses their absence.
+fn wanted_addresses(addresses: &[Vec<u8>]) -> Vec<(String, bool)> {
     addresses
         .iter()
         .map(|address| {
@@ -274,7 +278,31 @@ fn open_tcp(config: &Config, others: &mut Vec<Listener>, kept: &[Listener]) -> i
     Ok(opened)
 }
 
+/// Sockets for another purpose, by the rules of `bind`.
+pub(crate) fn open_at(
+    addresses: &[Vec<u8>],
+    port: u16,
+    backlog: i32,
+) -> io::Result<Vec<mio::net::TcpListener>> {
+    let mut opened = Vec::new();
+    for (address, optional) in wanted_addresses(addresses) {
+        match listen_at(&address, port, backlog) {
+            Ok(listener) => opened.push(listener),
+            Err(e) if optional && is_unavailable(&e) => {}
+            Err(e) => {
+                let text = format!("Can't listen on {address}:{port}: {}", kara_engine::config::os_text(&e));
+                return Err(io::Error::new(e.kind(), text));
+            }
+        }
+    }
+    Ok(opened)
+}
+
 fn listen_tcp(address: &str, config: &Config) -> io::Result<mio::net::TcpListener> {
+    listen_at(address, config.port, config.tcp_backlog as i32)
+}
+
+fn listen_at(address: &str, port: u16, backlog: i32) -> io::Result<mio::net::TcpListener> {
     let ip: IpAddr = match address {
         "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -283,7 +311,7 @@ fn listen_tcp(address: &str, config: &Config) -> io::Result<mio::net::TcpListene
             Err(_) => resolve(text)?,
         },
     };
-    let socket_address = SocketAddr::new(ip, config.port);
+    let socket_address = SocketAddr::new(ip, port);
     let domain = if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if ip.is_ipv6() {
@@ -292,7 +320,7 @@ fn listen_tcp(address: &str, config: &Config) -> io::Result<mio::net::TcpListene
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(socket_address))?;
-    socket.listen(config.tcp_backlog as i32)?;
+    socket.listen(backlog)?;
     Ok(mio::net::TcpListener::from_std(socket.into()))
 }
 
@@ -351,7 +379,7 @@ fn is_unavailable(error: &io::Error) -> bool {
 }
 
 /// Errors of the one connection that was to be accepted.
-fn is_passing(error: &io::Error) -> bool {
+pub(crate) fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Interrupted

@@ -110,6 +110,8 @@ impl Server {
                 served.host.log(Level::Warning, &format!("Replicas can't be served any more: {error}"));
             }
         })?;
+        host.http().attach(&shared);
+        host.http().listen(&current, &host)?;
         let own = shared.clone();
         std::thread::Builder::new()
             .name("upstream".into())

@@ -28,10 +28,11 @@ impl ShutdownSignal {
 }
 
 /// What the signals' thread asks of the server.
-pub trait SignalHost: Send + 'static {
+pub trait SignalHost: Send + Sync + 'static {
     /// Data is being loaded: there is nothing to save yet, so the process may end at once.
     fn is_loading(&self) -> bool;
-    /// Begins the shutdown. Called again if another signal comes while it is under way.
+    /// Begins the shutdown, on a thread of its own: it may take long. Called again if another signal comes while it is
+    /// under way.
     fn begin_shutdown(&self, signal: ShutdownSignal);
     /// Removes what must not stay behind when the process ends at once (temporary and pid files).
     fn clean_up(&self);
@@ -59,6 +60,7 @@ impl Drop for SignalThread {
 pub fn listen(log: Arc<Log>, host: impl SignalHost, stopping: Arc<AtomicBool>) -> io::Result<SignalThread> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGALRM])?;
     let handle = signals.handle();
+    let host = Arc::new(host);
     let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
@@ -72,7 +74,7 @@ pub fn listen(log: Arc<Log>, host: impl SignalHost, stopping: Arc<AtomicBool>) -
     Ok(SignalThread { handle, thread: Some(thread) })
 }
 
-fn on_shutdown(signal: ShutdownSignal, log: &Log, host: &impl SignalHost, stopping: &AtomicBool) {
+fn on_shutdown(signal: ShutdownSignal, log: &Log, host: &Arc<impl SignalHost>, stopping: &AtomicBool) {
     let again = stopping.swap(true, Ordering::AcqRel);
     if again && signal == ShutdownSignal::Int {
         log.signal_line("You insist... exiting now.");
@@ -85,5 +87,10 @@ fn on_shutdown(signal: ShutdownSignal, log: &Log, host: &impl SignalHost, stoppi
         std::process::exit(0);
     }
     log.signal_line(&format!("Received {} scheduling shutdown...", signal.name()));
-    host.begin_shutdown(signal);
+    // Not here: a second SIGINT must end even a shutdown that saves or waits for a lock.
+    let own = host.clone();
+    let begun = std::thread::Builder::new().name("shutdown".into()).spawn(move || own.begin_shutdown(signal));
+    if begun.is_err() {
+        host.begin_shutdown(signal);
+    }
 }

@@ -3,6 +3,8 @@
 
 pub mod check_aof;
 pub mod check_rdb;
+pub mod entrypoint;
+pub mod health;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,8 @@ pub fn by_name(program: &[u8]) -> Option<Tool> {
     match stem {
         b"check-rdb" => Some(check_rdb::main),
         b"check-aof" => Some(check_aof::main),
+        b"entrypoint" => Some(entrypoint::main),
+        b"health" => Some(health::main),
         _ => None,
     }
 }

@@ -68,6 +68,8 @@ const IN_EFFECT: &[&str] = &[
     "maxmemory-eviction-tenacity",
     "maxmemory-policy",
     "maxmemory-samples",
+    "metrics-bind",
+    "metrics-port",
     "min-replicas-max-lag",
     "min-replicas-to-write",
     "no-appendfsync-on-rewrite",

@@ -16,6 +16,11 @@ const MAX_INCLUDES: usize = 64;
 
 /// What loading needs of the process around it; passed in so that tests can do without one.
 pub trait Surroundings {
+    /// Directives that an image or a unit sets for whatever it starts, separated by `;`: the file and the flags override
+    /// them.
+    fn defaults(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
     /// The bytes of a configuration file.
     fn read(&mut self, path: &Path) -> io::Result<Vec<u8>>;
     /// All of standard input.
@@ -32,7 +37,14 @@ pub trait Surroundings {
 #[derive(Debug, Default)]
 pub struct ProcessSurroundings;
 
+/// The variable of the environment that holds [`Surroundings::defaults`].
+const DEFAULTS: &str = "KARA_DEFAULTS";
+
 impl Surroundings for ProcessSurroundings {
+    fn defaults(&mut self) -> Vec<u8> {
+        std::env::var_os(DEFAULTS).map(OsStringExt::into_vec).unwrap_or_default()
+    }
+
     fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
     }
@@ -156,7 +168,11 @@ pub fn load(sources: &Sources, around: &mut dyn Surroundings) -> Result<Loaded, 
         text.push(b'\n');
         text.extend_from_slice(&sources.options);
     }
-    Loader { loaded: &mut loaded, around }.text(&text, 0)?;
+    let defaults: Vec<u8> =
+        around.defaults().iter().map(|byte| if *byte == b';' { b'\n' } else { *byte }).collect();
+    let mut loader = Loader { loaded: &mut loaded, around };
+    loader.text(&defaults, 0)?;
+    loader.text(&text, 0)?;
     check_whole(&loaded, around)?;
     Ok(loaded)
 }

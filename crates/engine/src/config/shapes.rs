@@ -120,6 +120,13 @@ impl Default for OutputBufferLimits {
     }
 }
 
+impl OutputBufferLimits {
+    /// The classes by name.
+    pub fn named(&self) -> [(&'static str, BufferLimit); 3] {
+        [("normal", self.normal), ("replica", self.replica), ("pubsub", self.pubsub)]
+    }
+}
+
 impl Setting for OutputBufferLimits {
     type Rule = Any;
 

@@ -331,6 +331,8 @@ directives! {
     loading_process_events_interval_bytes: u64 = 2_097_152, "loading-process-events-interval-bytes", int(1024, I32_MAX), HIDDEN;
     lua_enable_deprecated_api: bool = false, "lua-enable-deprecated-api", SWITCH, HIDDEN;
     lua_enable_insecure_api: bool = false, "lua-enable-insecure-api", SWITCH, HIDDEN;
+    metrics_bind: BindAddresses = BindAddresses(Vec::new()), "metrics-bind", Any, MULTI_ARG | HIDDEN;
+    metrics_port: u16 = 0, "metrics-port", int(0, 65_535), HIDDEN;
     min_io_threads_avoid_copy_reply: u64 = 7, "min-io-threads-avoid-copy-reply", int(0, I32_MAX), HIDDEN;
     min_string_size_avoid_copy_reply: u64 = 16_384, "min-string-size-avoid-copy-reply", int(0, I32_MAX), HIDDEN;
     min_string_size_avoid_copy_reply_threaded: u64 = 65_536, "min-string-size-avoid-copy-reply-threaded", int(0, I32_MAX), HIDDEN;

@@ -94,7 +94,7 @@ impl Aof {
 
     /// Bytes of all files.
     pub fn current_size(&self) -> u64 {
-        self.settled_bytes.load(Relaxed) + self.log().map_or(0, |log| log.file_size())
+        self.settled_bytes.load(Relaxed) + self.log().map_or(0, |log| log.file_size_about())
     }
 
     /// Why writes are refused, for the error's text.

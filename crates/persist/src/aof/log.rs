@@ -23,6 +23,8 @@ pub struct AofLog {
     written: AtomicU64,
     synced: AtomicU64,
     timestamps: AtomicBool,
+    /// The file's bytes when somebody last asked.
+    size_seen: AtomicU64,
 }
 
 #[derive(Default)]
@@ -56,6 +58,7 @@ impl AofLog {
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             timestamps: AtomicBool::new(timestamps),
+            size_seen: AtomicU64::new(size),
         }
     }
 
@@ -79,6 +82,14 @@ impl AofLog {
     /// Bytes of the file that is appended to.
     pub fn file_size(&self) -> u64 {
         self.out.lock().size
+    }
+
+    /// The same for who must not wait: while somebody writes or syncs the file, its size at the last look.
+    pub fn file_size_about(&self) -> u64 {
+        if let Some(out) = self.out.try_lock() {
+            self.size_seen.store(out.size, SeqCst);
+        }
+        self.size_seen.load(SeqCst)
     }
 
     /// Writes all records that were appended before the call; with `durable` brings them to the disk as well.

@@ -1,6 +1,6 @@
 //! MEMORY: how much a key takes, figures of the process, the allocator's report.
 
-use super::info::database_stats;
+use super::info::{View, database_stats};
 use super::memory_use::MemoryUse;
 use crate::commands::prelude::*;
 use kara_base::usage;
@@ -138,7 +138,7 @@ enum Figure {
 fn memory_stats(cx: &mut Cx) -> Outcome {
     use Figure::{Count, Ratio};
     let dbs = database_stats(cx);
-    let m = MemoryUse::now(cx, &dbs);
+    let m = MemoryUse::now(View::of(cx), &dbs);
     let bytes = |n: u64| Count(i64::try_from(n).unwrap_or(i64::MAX));
     let head = [
         ("peak.allocated", bytes(m.peak)),
@@ -210,7 +210,7 @@ fn figures(cx: &mut Cx, figures: &[(&str, Figure)]) {
 
 fn memory_doctor(cx: &mut Cx) -> Outcome {
     let dbs = database_stats(cx);
-    let text = findings(&MemoryUse::now(cx, &dbs), cx.shared.clients.len());
+    let text = findings(&MemoryUse::now(View::of(cx), &dbs), cx.shared.clients.len());
     cx.reply.verbatim("txt", text.as_bytes());
     Ok(Effect::None)
 }

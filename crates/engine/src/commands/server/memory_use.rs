@@ -1,8 +1,8 @@
 //! The figures about memory that INFO and MEMORY share.
 
+use super::info::View;
 use crate::clients::ClientKind;
 use crate::config::Config;
-use crate::cx::Cx;
 use crate::observe::note_peak;
 use kara_base::usage::{self, AllocatorStats};
 use kara_keyspace::DbStats;
@@ -38,7 +38,7 @@ fn difference(a: u64, b: u64) -> i64 {
 
 impl MemoryUse {
     /// The figures as of now.
-    pub fn now(cx: &Cx, dbs: &[DbStats]) -> Self {
+    pub fn now(cx: View, dbs: &[DbStats]) -> Self {
         let shared = cx.shared;
         let used = note_peak(&shared.stats, cx.now_ms);
         let resident = usage::resident_memory();

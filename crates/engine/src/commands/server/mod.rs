@@ -13,6 +13,7 @@ mod monitor;
 mod small;
 
 use super::prelude::*;
+pub(crate) use info::{View, percentile_ns, text as info_text};
 
 /// The family's commands.
 pub const COMMANDS: &[Spec] = &[

@@ -89,7 +89,7 @@ pub(super) fn debug(facts: &Facts, page: &mut Page) {
 }
 
 /// Commands that were called or refused, with their figures.
-fn used<'a>(facts: &'a Facts) -> impl Iterator<Item = (Command, CommandTotals)> + 'a {
+fn used<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Command, CommandTotals)> + 'a {
     let shared = facts.cx.shared;
     let all = shared.registry.all().iter().map(|command| (*command, shared.stats.command_totals(command.id)));
     all.filter(|(_, totals)| totals.calls + totals.rejected + totals.failed > 0)
@@ -135,7 +135,7 @@ pub(super) fn latencystats(facts: &Facts, page: &mut Page) {
 }
 
 /// The duration that so many percent of the calls don't exceed, rounded up to its bucket's end.
-fn percentile_ns(buckets: &[u64], percentile: f64) -> u64 {
+pub(crate) fn percentile_ns(buckets: &[u64], percentile: f64) -> u64 {
     let total: u64 = buckets.iter().sum();
     let wanted = ((percentile / 100.0 * total as f64).ceil() as u64).max(1);
     let mut seen = 0;

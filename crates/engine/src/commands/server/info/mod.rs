@@ -6,9 +6,13 @@ mod roles;
 mod saving;
 mod usage;
 
+pub(crate) use figures::percentile_ns;
+
 use crate::commands::prelude::*;
+use crate::config::Config;
 use crate::session::Origin;
-use crate::stats::Totals;
+use crate::shared::Shared;
+use crate::stats::{Totals, WorkerStats};
 use kara_base::ids::DbIndex;
 use kara_keyspace::DbStats;
 use std::fmt::{Display, Write as _};
@@ -101,9 +105,25 @@ impl Page {
     }
 }
 
+/// Where figures come from. Nothing here needs a lock of the keyspace.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub shared: &'a Shared,
+    pub config: &'a Config,
+    pub now_ms: i64,
+    /// The asking thread's counters.
+    pub stats: &'a WorkerStats,
+}
+
+impl<'a> View<'a> {
+    pub fn of(cx: &Cx<'a, '_>) -> Self {
+        View { shared: cx.shared, config: cx.config, now_ms: cx.now_ms, stats: cx.stats }
+    }
+}
+
 /// What the sections are written from.
-struct Facts<'a, 'b, 'k> {
-    cx: &'a Cx<'b, 'k>,
+struct Facts<'a> {
+    cx: View<'a>,
     dbs: Vec<DbStats>,
     totals: Totals,
 }
@@ -116,9 +136,14 @@ fn info(cx: &mut Cx) -> Outcome {
 
 /// INFO's text with the named sections; the default ones without names.
 pub(crate) fn report(cx: &mut Cx, names: &[&[u8]]) -> String {
-    let wanted: Vec<&Section> = SECTIONS.iter().filter(|section| is_wanted(section, names)).collect();
     let dbs = database_stats(cx);
-    let facts = Facts { totals: cx.shared.stats.totals(), dbs, cx };
+    text(View::of(cx), dbs, names)
+}
+
+/// The same for whoever knows the databases' sizes already.
+pub(crate) fn text(view: View, dbs: Vec<DbStats>, names: &[&[u8]]) -> String {
+    let wanted: Vec<&Section> = SECTIONS.iter().filter(|section| is_wanted(section, names)).collect();
+    let facts = Facts { totals: view.shared.stats.totals(), dbs, cx: view };
     let mut page = Page::default();
     for section in wanted {
         page.title(section.title);
