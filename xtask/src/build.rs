@@ -50,6 +50,19 @@ pub fn differential(arguments: &[String]) -> Outcome {
     run(Command::new(programs.join("differential")).args(arguments))
 }
 
+/// `cargo xtask scrape [--keys N]`: pages of metrics while much is saved and loaded.
+pub fn scrape(arguments: &[String]) -> Outcome {
+    let keys = match arguments {
+        [] => "10000000",
+        [name, keys] if name == "--keys" => keys,
+        _ => return Err("the only option is --keys N".into()),
+    };
+    crate::peers::run(&[])?;
+    let program = kara("fast")?.join("kara-server");
+    let mut command = Command::new(kara_tests::peers().join("venv/bin/python"));
+    run(command.arg(root().join("tests/clients/scrape.py")).arg(program).arg(keys))
+}
+
 /// `cargo xtask collections`: likewise.
 pub fn collections(arguments: &[String]) -> Outcome {
     crate::peers::run(&[])?;

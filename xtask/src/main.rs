@@ -54,6 +54,11 @@ const COMMANDS: &[Command] = &[
         "[--rounds N]: kill -9 at random moments of writing; what was answered must be there",
         test::crash,
     ),
+    (
+        "scrape",
+        "[--keys N]: how long a page of metrics takes while N keys are saved and loaded",
+        build::scrape,
+    ),
     ("manifests", "writes deploy/manifests from the chart", test::manifests),
     ("golden", "writes tests/golden/ anew from the reference", test::golden),
     ("gaps", "writes the README's list of gaps", test::gaps),

@@ -25,9 +25,14 @@ fn golden_defaults() -> BTreeMap<String, String> {
 #[derive(Default)]
 struct Fake {
     files: BTreeMap<PathBuf, Vec<u8>>,
+    defaults: Vec<u8>,
 }
 
 impl Surroundings for Fake {
+    fn defaults(&mut self) -> Vec<u8> {
+        self.defaults.clone()
+    }
+
     fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         self.files.get(path).cloned().ok_or_else(|| io::Error::from_raw_os_error(2))
     }
@@ -51,6 +56,20 @@ impl Surroundings for Fake {
     fn check_log_file(&mut self, path: &Path) -> io::Result<()> {
         if path.starts_with("/nowhere") { Err(io::Error::from_raw_os_error(2)) } else { Ok(()) }
     }
+}
+
+#[test]
+fn defaults_of_the_environment_give_way() {
+    let load_with = |defaults: &str, text: &str| {
+        let mut fake = Fake { defaults: defaults.as_bytes().to_vec(), ..Fake::default() };
+        fake.files.insert("-".into(), text.as_bytes().to_vec());
+        load(&Sources { stdin: true, ..Sources::default() }, &mut fake)
+    };
+    let loaded = load_with("protected-mode no; metrics-port 9121;", "metrics-port 9000\nhz 20\n").unwrap();
+    assert!(!loaded.config.protected_mode);
+    assert_eq!((loaded.config.metrics_port, loaded.config.hz), (9000, 20));
+    assert_eq!(load_with("metrics-port 9121", "").unwrap().config.metrics_port, 9121);
+    assert!(load_with("no-such-name 1", "").is_err());
 }
 
 fn load_text(text: &str) -> Result<Loaded, LoadError> {
