@@ -36,6 +36,8 @@ mod metrics;
 #[cfg(test)]
 mod pipelines;
 #[cfg(test)]
+mod replication;
+#[cfg(test)]
 mod script_security;
 #[cfg(test)]
 mod scripts;

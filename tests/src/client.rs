@@ -22,7 +22,15 @@ impl Client {
     /// # Errors
     /// Where the connection is refused.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::connect_to(std::net::SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Connects to any address, which answers soon or not at all.
+    ///
+    /// # Errors
+    /// Where the connection is refused.
+    pub fn connect_to(address: std::net::SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Self { stream, unread: Vec::new(), start: 0 })

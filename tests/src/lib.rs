@@ -9,6 +9,7 @@ pub mod collections;
 pub mod differential;
 pub mod golden;
 pub mod linear;
+pub mod replication;
 pub mod reply;
 pub mod server;
 

@@ -70,3 +70,11 @@ pub fn collections(arguments: &[String]) -> Outcome {
     run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
     run(Command::new(programs.join("collections")).args(arguments))
 }
+
+/// `cargo xtask replication`: likewise.
+pub fn replication(arguments: &[String]) -> Outcome {
+    crate::peers::run(&[])?;
+    let programs = kara("fast")?;
+    run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
+    run(Command::new(programs.join("replication")).args(arguments))
+}

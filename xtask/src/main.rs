@@ -35,6 +35,11 @@ const COMMANDS: &[Command] = &[
         build::collections,
     ),
     (
+        "replication",
+        "matrix|faults|drill [--seconds N] [--count N] [--seed N]: pairs of products; broken links; two regions",
+        build::replication,
+    ),
+    (
         "suite",
         "--tree CHECKOUT [--unit U].. [--io-threads N] [--logs DIR] [--json FILE]: Valkey's Tcl suite on our programs",
         suite::run,

@@ -59,8 +59,6 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     }
     /// Ends the process: cleans up around the data, which is saved already, and never returns.
     fn exit(&self) -> !;
-    /// Ends a shutdown that waits (SHUTDOWN ABORT); false where none is under way.
-    fn abort_shutdown(&self) -> bool;
     /// Makes changed settings take effect (sockets, log, limits of the process); it may settle fields of `new`. After an
     /// error it is called again with old and new swapped.
     fn apply_config(&self, old: &Config, new: &mut Config, changes: &Changes) -> Result<(), ApplyError>;
@@ -79,7 +77,18 @@ pub enum PauseMode {
     All = 2,
 }
 
-/// CLIENT PAUSE's state.
+/// What holds writes back beside CLIENT PAUSE, until it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hold {
+    Failover = 4,
+    Shutdown = 8,
+}
+
+/// The bits of CLIENT PAUSE's mode; the others are the `Hold`s.
+const BY_CLIENT: u8 = 3;
+
+/// CLIENT PAUSE's state, and that of failover and shutdown, which hold writes back likewise.
 #[derive(Debug, Default)]
 pub struct Pause {
     mode: AtomicU8,
@@ -89,34 +98,53 @@ pub struct Pause {
 impl Pause {
     /// Pauses until a wall time; a running pause is only ever made stricter and longer.
     pub fn set(&self, mode: PauseMode, until_ms: i64, now_ms: i64) {
-        let stricter = match self.mode(now_ms) {
-            PauseMode::All => PauseMode::All,
-            _ => mode,
-        };
-        let until_ms = until_ms.max(if self.mode(now_ms) == PauseMode::Off { 0 } else { self.until_ms() });
-        self.until_ms.store(until_ms, Relaxed);
-        self.mode.store(stricter as u8, Relaxed);
+        let running = self.by_client(self.mode.load(Relaxed), now_ms);
+        let stricter = if running == PauseMode::All { PauseMode::All } else { mode };
+        let before_ms = if running == PauseMode::Off { 0 } else { self.until_ms.load(Relaxed) };
+        self.until_ms.store(until_ms.max(before_ms), Relaxed);
+        self.change(stricter as u8, BY_CLIENT);
     }
 
-    /// Ends the pause.
+    /// Ends the pause that a client asked for.
     pub fn clear(&self) {
-        self.mode.store(PauseMode::Off as u8, Relaxed);
+        self.change(PauseMode::Off as u8, BY_CLIENT);
     }
 
-    /// When the pause ends, Unix ms.
+    /// Holds writes back, or not any more.
+    pub fn hold(&self, why: Hold, on: bool) {
+        self.change(if on { why as u8 } else { 0 }, why as u8);
+    }
+
+    fn change(&self, to: u8, of: u8) {
+        // A concurrent change of other bits is kept; the closure never gives up.
+        let _ = self.mode.fetch_update(Relaxed, Relaxed, |bits| Some(bits & !of | to));
+    }
+
+    /// When the pause ends, Unix ms; never while something holds.
     pub fn until_ms(&self) -> i64 {
-        self.until_ms.load(Relaxed)
+        if self.mode.load(Relaxed) & !BY_CLIENT != 0 { i64::MAX } else { self.until_ms.load(Relaxed) }
+    }
+
+    fn by_client(&self, bits: u8, now_ms: i64) -> PauseMode {
+        let mode = match bits & BY_CLIENT {
+            0 => return PauseMode::Off,
+            1 => PauseMode::Writes,
+            _ => PauseMode::All,
+        };
+        if now_ms < self.until_ms.load(Relaxed) { mode } else { PauseMode::Off }
     }
 
     /// What is held back at a time.
     #[inline]
     pub fn mode(&self, now_ms: i64) -> PauseMode {
-        let mode = match self.mode.load(Relaxed) {
-            0 => return PauseMode::Off,
-            1 => PauseMode::Writes,
-            _ => PauseMode::All,
-        };
-        if now_ms < self.until_ms() { mode } else { PauseMode::Off }
+        let bits = self.mode.load(Relaxed);
+        if bits == 0 {
+            return PauseMode::Off;
+        }
+        match self.by_client(bits, now_ms) {
+            PauseMode::Off if bits & !BY_CLIENT != 0 => PauseMode::Writes,
+            mode => mode,
+        }
     }
 }
 
@@ -171,6 +199,13 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Clients that a pause held back try again.
+    pub fn resume_all(&self) {
+        for worker in 0..self.workers {
+            self.host.post(worker, Message::Resume);
+        }
+    }
+
     /// The journal has readers (replicas or an AOF): effects must be spelled out.
     #[inline]
     pub fn journal_on(&self) -> bool {

@@ -235,6 +235,21 @@ impl<'k> Locked<'k> {
         true
     }
 
+    /// Exchanges all data with those of another keyspace of the same shape and seed. Snapshots under way are ended on
+    /// both sides; every shard of both must be held.
+    ///
+    /// # Panics
+    /// Where the keyspaces differ or not everything is held: a bug of the caller.
+    pub fn exchange(&mut self, other: &mut Locked<'_>) {
+        let (a, b) = (self.keyspace, other.keyspace);
+        let alike = a.shards() == b.shards() && a.databases() == b.databases() && a.seed() == b.seed();
+        assert!(alike && self.holds_all() && other.holds_all(), "keyspaces that can't be exchanged");
+        for ((_, mine), (_, theirs)) in self.shards.iter_mut().zip(&mut other.shards) {
+            drop((mine.end_snapshot(), theirs.end_snapshot()));
+            std::mem::swap(&mut **mine, &mut **theirs);
+        }
+    }
+
     /// Sizes of a database in the shards held.
     pub fn stats(&self, db: DbIndex) -> DbStats {
         self.shards.iter().map(|(_, shard)| shard.db(db).stats()).fold(DbStats::default(), DbStats::plus)

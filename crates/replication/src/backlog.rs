@@ -220,6 +220,13 @@ impl Backlog {
         true
     }
 
+    /// Wakes the reading thread without news in the log.
+    pub fn nudge(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
     fn wake(&self) {
         if self.asleep.load(SeqCst)
             && self.asleep.swap(false, SeqCst)

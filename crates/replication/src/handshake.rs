@@ -20,6 +20,8 @@ pub struct Greeting {
     pub resume: Option<(ReplId, u64)>,
     /// The primary shall step back for us.
     pub failover: bool,
+    /// A full sync may take two connections.
+    pub dual_channel: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub enum Next {
     Continue(Option<ReplId>),
     /// A data set comes, of that history and offset.
     Full(ReplId, u64),
+    /// A data set comes, by a connection of its own.
+    DualChannel,
     /// The primary can't now: try again later.
     Later(String),
     /// PSYNC isn't known there.
@@ -55,7 +59,8 @@ pub struct Handshake {
     stage: Stage,
 }
 
-fn request(words: &[&[u8]]) -> Vec<u8> {
+/// A request in the protocol.
+pub fn request(words: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -92,7 +97,11 @@ impl Handshake {
             }
             Stage::Port | Stage::Ip => {
                 self.stage = Stage::Capa;
-                Next::Send(request(&[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]))
+                let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"];
+                if self.greeting.dual_channel {
+                    words.extend([b"capa".as_slice(), b"dual-channel"]);
+                }
+                Next::Send(request(&words))
             }
             Stage::Capa => {
                 self.stage = Stage::Version;
@@ -110,7 +119,7 @@ impl Handshake {
                 }
                 Next::Send(request(&words))
             }
-            Stage::Psync => self.answer(line),
+            Stage::Psync => Handshake::answer(line),
         }
     }
 
@@ -129,7 +138,8 @@ impl Handshake {
         Next::Send(request(&[b"REPLCONF", b"listening-port", self.greeting.port.to_string().as_bytes()]))
     }
 
-    fn answer(&self, line: &[u8]) -> Next {
+    /// What an answer to PSYNC means.
+    pub fn answer(line: &[u8]) -> Next {
         let text = String::from_utf8_lossy(line).into_owned();
         let mut words = text.split(' ');
         match words.next() {
@@ -147,10 +157,57 @@ impl Handshake {
                     _ => Next::Fail("Primary replied with wrong +FULLRESYNC syntax.".to_owned()),
                 }
             }
+            Some("+DUALCHANNELSYNC") => Next::DualChannel,
             Some("-NOMASTERLINK" | "-LOADING") => Next::Later(text),
             Some(word) if word.starts_with('-') => Next::Unknown(text),
             _ => Next::Fail(format!("Unexpected reply to PSYNC from primary: {text}")),
         }
+    }
+}
+
+/// The requests of a connection that a data set shall come by, each to be answered before the next.
+pub fn rdb_channel_requests(greeting: &Greeting) -> Vec<Vec<u8>> {
+    let mut requests = Vec::new();
+    if !greeting.password.is_empty() {
+        requests.push(if greeting.user.is_empty() {
+            request(&[b"AUTH", &greeting.password])
+        } else {
+            request(&[b"AUTH", &greeting.user, &greeting.password])
+        });
+    }
+    let port = greeting.port.to_string();
+    let mut words: Vec<&[u8]> =
+        vec![b"REPLCONF", b"capa", b"eof", b"rdb-only", b"1", b"rdb-channel", b"1", b"listening-port"];
+    words.push(port.as_bytes());
+    if !greeting.announced_ip.is_empty() {
+        words.extend([b"ip-address".as_slice(), &greeting.announced_ip]);
+    }
+    requests.push(request(&words));
+    // What an old primary doesn't know would spoil the others.
+    requests.push(request(&[b"REPLCONF", b"version", greeting.version.as_bytes()]));
+    requests
+}
+
+/// What stands in front of a data set that comes by a connection of its own: `$ENDOFF:offset id db client`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndOffset {
+    pub offset: u64,
+    pub id: ReplId,
+    /// What the stream has selected behind the data set; `None`: nothing yet.
+    pub db: Option<u32>,
+    /// The connection's client at the primary.
+    pub client: u64,
+}
+
+impl EndOffset {
+    pub fn parse(line: &[u8]) -> Option<EndOffset> {
+        let text = std::str::from_utf8(line).ok()?.strip_prefix("$ENDOFF:")?;
+        let mut words = text.split(' ');
+        let offset = words.next()?.parse::<u64>().ok().filter(|offset| *offset < u64::MAX / 2)?;
+        let id = words.next().filter(|id| is_id(id.as_bytes()))?.to_owned();
+        let db = words.next()?.parse::<i64>().ok()?;
+        let client = words.next()?.trim().parse::<u64>().ok()?;
+        words.next().is_none().then(|| EndOffset { offset, id, db: u32::try_from(db).ok(), client })
     }
 }
 
@@ -222,6 +279,20 @@ mod tests {
         assert!(matches!(shake.line(b"-NOMASTERLINK no"), Next::Later(_)));
         assert!(matches!(shake.line(b"-ERR unknown"), Next::Unknown(_)));
         assert!(matches!(shake.line(&[0xff, 0]), Next::Fail(_)));
+    }
+
+    #[test]
+    fn end_offsets() {
+        let id = "0123456789012345678901234567890123456789";
+        let line = format!("$ENDOFF:12 {id} -1 7");
+        let end = EndOffset { offset: 12, id: id.to_owned(), db: None, client: 7 };
+        assert_eq!(EndOffset::parse(line.as_bytes()), Some(end.clone()));
+        let selected = EndOffset::parse(format!("$ENDOFF:12 {id} 3 7").as_bytes());
+        assert_eq!(selected, Some(EndOffset { db: Some(3), ..end }));
+        for bad in ["$ENDOFF:-1 x -1 7", "$ENDOFF:1", "+OK", "$ENDOFF:18446744073709551615 x 0 1"] {
+            assert_eq!(EndOffset::parse(bad.as_bytes()), None);
+        }
+        assert_eq!(Handshake::answer(b"+DUALCHANNELSYNC"), Next::DualChannel);
     }
 
     #[test]

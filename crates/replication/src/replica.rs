@@ -16,6 +16,49 @@ pub struct ReplicaConf {
     pub version: u32,
     /// Wants the data set and no stream behind it.
     pub rdb_only: bool,
+    /// Of the data set, it wants this only (`rdb-filter-only`).
+    pub filter: Filter,
+    /// May take the data set over a second connection.
+    pub dual_channel: bool,
+    /// This is that second connection.
+    pub rdb_channel: bool,
+    /// The client that is the second connection of this one.
+    pub rdb_client: Option<u64>,
+}
+
+/// What of a data set is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    pub data: bool,
+    pub functions: bool,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Filter { data: true, functions: true }
+    }
+}
+
+impl Filter {
+    /// Whether something is left out.
+    pub fn is_partial(self) -> bool {
+        !(self.data && self.functions)
+    }
+
+    /// Parses `rdb-filter-only`'s argument: words of what is wanted. The error is the word that isn't known.
+    pub fn parse(text: &str) -> Result<Filter, &str> {
+        let mut filter = Filter { data: false, functions: false };
+        for word in text.split_ascii_whitespace() {
+            if word.eq_ignore_ascii_case("data") {
+                filter.data = true;
+            } else if word.eq_ignore_ascii_case("functions") {
+                filter.functions = true;
+            } else {
+                return Err(word);
+            }
+        }
+        Ok(filter)
+    }
 }
 
 impl ReplicaConf {
@@ -46,6 +89,8 @@ pub enum ReplicaState {
     Online = 3,
     /// Got what it wanted: the data set alone.
     Transmitted = 4,
+    /// The stream goes to it while the data set comes over its second connection.
+    Loading = 5,
 }
 
 /// A connected replica. One thread writes, anybody reads.
@@ -62,8 +107,15 @@ pub struct Replica {
     pub synced: AtomicU64,
     /// When it last said so, Unix ms.
     pub ack_ms: AtomicI64,
-    /// Why it is to go, if it is.
-    pub ending: Mutex<Option<&'static str>>,
+    ending: Mutex<Option<Ending>>,
+}
+
+/// Why a replica's connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub why: &'static str,
+    /// The stream behind this offset is of another history: it gets none of it.
+    pub end: u64,
 }
 
 impl Replica {
@@ -80,12 +132,23 @@ impl Replica {
         }
     }
 
+    /// Its connection shall end; the first reason counts. To be called before the log gets anything of another history.
+    pub fn dismiss(&self, why: &'static str, end: u64) {
+        self.ending.lock().get_or_insert(Ending { why, end });
+    }
+
+    /// Whether it is to go. Asked behind a look into the log, it tells whether what was found there is for the replica.
+    pub fn ending(&self) -> Option<Ending> {
+        *self.ending.lock()
+    }
+
     pub fn state(&self) -> ReplicaState {
         match self.state.load(Relaxed) {
             0 => ReplicaState::WaitStart,
             1 => ReplicaState::WaitEnd,
             2 => ReplicaState::Sending,
             3 => ReplicaState::Online,
+            5 => ReplicaState::Loading,
             _ => ReplicaState::Transmitted,
         }
     }
@@ -115,6 +178,18 @@ impl Replica {
             ReplicaState::Sending => "send_bulk",
             ReplicaState::Online => "online",
             ReplicaState::Transmitted => "rdb_transmitted",
+            ReplicaState::Loading => "bg_transfer",
+        }
+    }
+
+    /// What INFO calls its connection.
+    pub fn type_name(&self) -> &'static str {
+        if self.conf.rdb_channel {
+            "rdb-channel"
+        } else if self.state() == ReplicaState::Loading {
+            "main-channel"
+        } else {
+            "replica"
         }
     }
 
@@ -140,5 +215,14 @@ mod tests {
         };
         assert!(conf("9.1.2").is_new() && conf("9.0.0").is_new() && conf("10.0.0").is_new());
         assert!(!conf("8.1.8").is_new() && !conf("9").is_new() && !conf("9.0.0.1").is_new());
+    }
+
+    #[test]
+    fn filters_name_what_is_wanted() {
+        assert_eq!(Filter::parse(""), Ok(Filter { data: false, functions: false }));
+        assert_eq!(Filter::parse("functions"), Ok(Filter { data: false, functions: true }));
+        assert_eq!(Filter::parse("data FUNCTIONS"), Ok(Filter::default()));
+        assert_eq!(Filter::parse("data keys"), Err("keys"));
+        assert!(!Filter::default().is_partial());
     }
 }

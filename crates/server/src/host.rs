@@ -203,10 +203,6 @@ impl Host for ServerHost {
         std::process::exit(0)
     }
 
-    fn abort_shutdown(&self) -> bool {
-        false
-    }
-
     fn apply_config(&self, _: &Config, new: &mut Config, changes: &Changes) -> Result<(), ApplyError> {
         self.0.process.apply(new, changes, &self.0.sockets)?;
         let http = ["metrics-port", "metrics-bind"];

@@ -10,7 +10,7 @@ use crate::startup::Prepared;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::{LoadError, Loaded, ShutdownFlags, os_text};
 use kara_engine::log::{Level, LogSink as _};
-use kara_engine::persist::shutdown;
+use kara_engine::replication::farewell::{self, By};
 use kara_engine::shared::{Host as _, Shared, ShutdownOptions};
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -170,13 +170,23 @@ impl SignalHost for Asked {
             ShutdownSignal::Int => config.shutdown_on_sigint,
         };
         let space = self.shared.keyspace.lock_all();
-        match shutdown::prepare(&self.shared, &space, options(flags)) {
-            Ok(()) => self.host.exit(),
-            Err(_) => {
+        let failed = {
+            let (host, stopping) = (self.host.clone(), self.stopping.clone());
+            move || {
                 let text = "SIGTERM received but errors trying to shut down the server, check the logs for more information";
-                self.host.log(Level::Warning, text);
-                self.stopping.store(false, Relaxed);
+                host.log(Level::Warning, text);
+                stopping.store(false, Relaxed);
             }
+        };
+        let by = By::Signal(Box::new(failed.clone()));
+        let options = options(flags);
+        let now_ms = self.host.now_ms();
+        if self.shared.replication.shutdown.begin(&self.shared, &config, options, by, now_ms) {
+            return;
+        }
+        match farewell::finish(&self.shared, &space, options) {
+            Ok(()) => self.host.exit(),
+            Err(_) => failed(),
         }
     }
 

@@ -30,6 +30,13 @@ impl Transport {
         }
     }
 
+    /// Whether small pieces wait for more (Nagle's algorithm); best effort.
+    pub fn set_delay(&self, on: bool) {
+        if let Transport::Tcp(stream) = self {
+            let _ = stream.set_nodelay(!on);
+        }
+    }
+
     /// The file descriptor, as CLIENT LIST shows it.
     pub fn fd(&self) -> RawFd {
         match self {

@@ -14,6 +14,7 @@ pub(crate) use serve::{ReadyKeys, kind_now};
 use crate::clients::ClientInfo;
 use crate::effect::OwnedCommand;
 use crate::registry::Command;
+use crate::replication::Goal;
 use crate::session::Session;
 use crate::shared::Shared;
 use kara_base::ids::DbIndex;
@@ -65,10 +66,10 @@ impl WaitFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtTimeout {
     NullArray,
-    /// WAIT: the replicas that have acknowledged an offset.
-    Replicas(u64),
-    /// WAITAOF: neither has the disk.
-    NoDisks,
+    /// WAIT and WAITAOF: how far it is.
+    Goal(Goal),
+    /// Never: SHUTDOWN waits until the process ends or can't.
+    Never,
 }
 
 impl AtTimeout {
@@ -76,14 +77,8 @@ impl AtTimeout {
     pub fn write(self, shared: &Shared, reply: &mut Writer) {
         match self {
             AtTimeout::NullArray => reply.null_array(),
-            AtTimeout::Replicas(offset) => {
-                reply.integer(shared.replication.acknowledged(offset) as i64);
-            }
-            AtTimeout::NoDisks => {
-                reply.array(2);
-                reply.integer(0);
-                reply.integer(0);
-            }
+            AtTimeout::Goal(goal) => goal.write(shared, reply),
+            AtTimeout::Never => {}
         }
     }
 }

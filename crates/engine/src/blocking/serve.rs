@@ -1,6 +1,6 @@
 //! Beginning, serving and ending waits.
 
-use super::{Interest, Place, Unblock, Wait, WaitFor, Waiter};
+use super::{AtTimeout, Interest, Place, Unblock, Wait, WaitFor, Waiter};
 use crate::clients::ClientFlags;
 use crate::cx::Cx;
 use crate::events::What;
@@ -235,6 +235,9 @@ impl Cx<'_, '_> {
 
     /// CLIENT UNBLOCK: ends another client's wait; false where it isn't waiting.
     pub fn unblock(&mut self, waiter: &Waiter, how: Unblock) -> bool {
+        if waiter.what.at_timeout == AtTimeout::Never {
+            return false;
+        }
         let Some(claim) = waiter.claim() else { return false };
         claim.end();
         self.shared.waiting.leave(waiter);

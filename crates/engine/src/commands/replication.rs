@@ -1,14 +1,16 @@
 //! Replication: SYNC and PSYNC with REPLCONF, REPLICAOF, ROLE, FAILOVER.
 
 use super::prelude::*;
-use crate::clients::ClientKind;
+use crate::clients::{ClientFlags, ClientKind};
+use crate::log::Level;
 use crate::replication::{Failover, Link, SyncRequest};
-use crate::shared::PauseMode;
-use kara_replication::replica::ReplicaConf;
+use crate::shared::Hold;
+use kara_replication::replica::{Filter, ReplicaConf};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's commands.
-pub const COMMANDS: &[Spec] = &[FAILOVER, PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC];
+pub const COMMANDS: &[Spec] =
+    &[FAILOVER, PSYNC, READONLY, READWRITE, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC];
 
 const SYNC: Spec = Spec {
     name: "sync",
@@ -53,7 +55,26 @@ fn psync(cx: &mut Cx) -> Outcome {
         }
         replication.become_primary(cx.shared, cx.keys.space);
     }
-    let offset = cx.int(2)?;
+    let Ok(offset) = cx.int(2) else {
+        let address = &cx.session.info.addr;
+        let text = format!("Replica {address} asks for synchronization but with a wrong offset");
+        cx.shared.host.log(Level::Warning, &text);
+        return Err(CommandError::NotInteger);
+    };
+    let apart = cx.config.dual_channel_replication_enabled
+        && cx.config.repl_diskless_sync
+        && cx.session.replica.as_ref().is_some_and(|conf| conf.dual_channel && conf.eof);
+    if apart && replication.with(|state| state.ids.serve(&id, offset, replication.backlog.extent())).is_err()
+    {
+        let text = format!(
+            "Dual channel replication: Replica {} is capable of dual channel synchronization, and partial sync isn't \
+             possible. Full sync will continue with dedicated RDB channel.",
+            cx.session.info.addr
+        );
+        cx.shared.host.log(Level::Notice, &text);
+        cx.reply.simple("DUALCHANNELSYNC");
+        return Ok(Effect::None);
+    }
     hand_over(cx, Some((id, offset)))
 }
 
@@ -65,6 +86,9 @@ fn hand_over(cx: &mut Cx, psync: Option<(String, i64)>) -> Outcome {
         return Err(CommandError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
     }
     let conf = cx.session.replica.take().map(|conf| *conf).unwrap_or_default();
+    if conf.filter.is_partial() && !conf.eof {
+        return Err(CommandError::text("ERR Filtered replica requires EOF capability"));
+    }
     cx.session.handover = Some(Box::new(SyncRequest { psync, conf }));
     cx.session.close_now = true;
     Ok(Effect::None)
@@ -121,6 +145,7 @@ fn told(cx: &Cx, conf: &mut ReplicaConf) -> Result<bool, CommandError> {
         } else if is("capa") {
             conf.eof |= value.eq_ignore_ascii_case(b"eof");
             conf.psync2 |= value.eq_ignore_ascii_case(b"psync2");
+            conf.dual_channel |= value.eq_ignore_ascii_case(b"dual-channel");
         } else if is("version") {
             let version = ReplicaConf::parse_version(value);
             let bad = || CommandError::quoting("ERR Unrecognized version format: {}", &[value]);
@@ -128,8 +153,23 @@ fn told(cx: &Cx, conf: &mut ReplicaConf) -> Result<bool, CommandError> {
         } else if is("rdb-only") {
             conf.rdb_only = cx.int(at + 1)? == 1;
         } else if is("rdb-filter-only") {
-            // A part of the data set can't be asked for yet.
-            return Err(CommandError::quoting("ERR Unsupported rdb-filter-only option: {}", &[value]));
+            let words = text();
+            conf.filter = Filter::parse(&words).map_err(|word| {
+                CommandError::quoting("ERR Unsupported rdb-filter-only option: {}", &[word.as_bytes()])
+            })?;
+        } else if is("rdb-channel") {
+            conf.rdb_channel = cx.int(at + 1)? == 1;
+        } else if is("set-rdb-client-id") {
+            let id = u64::try_from(cx.int(at + 1)?).unwrap_or(0);
+            let known = cx.shared.replication.with(|state| {
+                let mut replicas = state.replicas.iter();
+                replicas
+                    .any(|m| m.info.id.0 == id && m.replica.conf.rdb_channel && m.replica.ending().is_none())
+            });
+            if !known {
+                return Err(CommandError::quoting("ERR Unrecognized RDB client id {}", &[value]));
+            }
+            conf.rdb_client = Some(id);
         } else if is("ack") || is("getack") || is("fack") {
             // Only a replica's or our primary's means something, and those connections aren't run here.
             return Ok(false);
@@ -139,6 +179,34 @@ fn told(cx: &Cx, conf: &mut ReplicaConf) -> Result<bool, CommandError> {
         }
     }
     Ok(true)
+}
+
+const READONLY: Spec = Spec {
+    name: "readonly",
+    arity: Arity::Exactly(1),
+    flags: Flags::FAST.union(Flags::LOADING).union(Flags::STALE),
+    acl: Acl::CONNECTION,
+    group: Group::Cluster,
+    since: "3.0.0",
+    summary: "Lets the connection read from a replica that would send it to the primary.",
+    complexity: "O(1)",
+    handler: Some(readonly),
+    ..Spec::NEW
+};
+
+fn readonly(cx: &mut Cx) -> Outcome {
+    cx.session.info.set_flag(ClientFlags::READONLY, true);
+    cx.reply.ok();
+    Ok(Effect::None)
+}
+
+const READWRITE: Spec =
+    Spec { name: "readwrite", summary: "Ends what READONLY began.", handler: Some(readwrite), ..READONLY };
+
+fn readwrite(cx: &mut Cx) -> Outcome {
+    cx.session.info.set_flag(ClientFlags::READONLY, false);
+    cx.reply.ok();
+    Ok(Effect::None)
 }
 
 const REPLICAOF_ARGS: &[Arg] = &[Arg {
@@ -348,7 +416,7 @@ fn failover(cx: &mut Cx) -> Outcome {
         state.failover = Some(wanted);
         Ok(())
     })?;
-    cx.shared.pause.set(PauseMode::Writes, i64::MAX, cx.now_ms);
+    cx.shared.pause.hold(Hold::Failover, true);
     cx.reply.ok();
     Ok(Effect::None)
 }

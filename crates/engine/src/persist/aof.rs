@@ -47,6 +47,8 @@ pub struct Aof {
     /// DEBUG AOF-FLUSH-SLEEP: microseconds before each write.
     pub write_delay_us: AtomicU64,
     pub delayed_syncs: AtomicU64,
+    /// Where the last log ended that was switched off.
+    ended: AtomicU64,
 }
 
 /// The files of the log.
@@ -90,6 +92,22 @@ impl Aof {
                 .read()
                 .as_ref()
                 .is_some_and(|log| log.is_behind(config.appendfsync == AppendFsync::Always))
+    }
+
+    /// The offset behind all records so far.
+    pub fn appended(&self) -> u64 {
+        self.log().map_or_else(|| self.ended.load(Relaxed), |log| log.offset().0)
+    }
+
+    /// The base of the log stands on the disk.
+    pub(super) fn has_base(&self) -> bool {
+        self.files.lock().listed
+    }
+
+    /// The offset up to which a restart would find everything; `None` while the log has no base on the disk.
+    pub fn durable(&self) -> Option<u64> {
+        let log = self.log()?;
+        self.files.try_lock()?.listed.then(|| log.synced())
     }
 
     /// Bytes of all files.
@@ -230,7 +248,8 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
                 aof.settled_bytes.fetch_add(bytes, Relaxed);
             }
             None => {
-                let log = Arc::new(AofLog::new(prepared.file, 0, config.aof_timestamp_enabled));
+                let log = AofLog::new(prepared.file, 0, config.aof_timestamp_enabled);
+                let log = Arc::new(log.counting_from(aof.ended.load(Relaxed)));
                 shared.keyspace.journal().attach(log.clone());
                 *slot = Some(log);
                 aof.settled_bytes.store(0, Relaxed);
@@ -334,6 +353,7 @@ pub(crate) fn switch_off(shared: &Shared) {
     }
     let Some(log) = aof.log.write().take() else { return };
     aof.active.store(false, Relaxed);
+    aof.ended.store(log.offset().0, Relaxed);
     let result = log.commit(true);
     note_write(shared, &result);
     // Whatever went wrong, nobody waits for this log any more.

@@ -11,6 +11,7 @@ use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{DbSize, Preface, RdbWriter};
 use kara_persist::snapshot::{Collector, Form, ShardSink};
+use kara_replication::replica::Filter;
 use parking_lot::Mutex;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
 const STEP: usize = 256;
+
+/// How often it is seen whether the readers of a snapshot are still there.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What the snapshot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +77,6 @@ pub(crate) struct Begun {
     /// `aof-timestamp-enabled`, for a base of commands.
     stamped: bool,
     checksum: bool,
-    /// `rdb-key-save-delay`: sleep per key.
-    delay: Duration,
 }
 
 /// Begins a snapshot of this moment. Every shard must be held.
@@ -85,12 +87,18 @@ pub(super) fn begin(
     kind: JobKind,
     now_ms: i64,
 ) -> Begun {
-    begin_in(shared, config, space, kind, now_ms, Version::Valkey80)
+    begin_in(shared, config, space, kind, now_ms, (Version::Valkey80, Filter::default()))
 }
 
 /// The same for replicas, in the version that they read.
-pub(crate) fn begin_as(shared: &Shared, config: &Config, space: &mut Locked<'_>, version: Version) -> Begun {
-    begin_in(shared, config, space, JobKind::Rdb, super::save::clock_ms(), version)
+pub(crate) fn begin_as(
+    shared: &Shared,
+    config: &Config,
+    space: &mut Locked<'_>,
+    version: Version,
+    filter: Filter,
+) -> Begun {
+    begin_in(shared, config, space, JobKind::Rdb, super::save::clock_ms(), (version, filter))
 }
 
 fn begin_in(
@@ -99,16 +107,22 @@ fn begin_in(
     space: &mut Locked<'_>,
     kind: JobKind,
     now_ms: i64,
-    version: Version,
+    (version, filter): (Version, Filter),
 ) -> Begun {
     let collector = Collector::new();
     let options = EncodeOptions { version, compress: config.rdbcompression };
     let notes = annotate(config, now_ms);
-    let preface = preface(shared, space, now_ms, kind == JobKind::AofRewrite);
+    let mut preface = preface(shared, space, now_ms, kind == JobKind::AofRewrite);
+    if !filter.functions {
+        preface.functions.clear();
+    }
+    if !filter.data {
+        preface.sizes.clear();
+    }
     let commands = kind == JobKind::AofRewrite && !config.aof_use_rdb_preamble;
     let form = if commands { Form::Commands } else { Form::Rdb };
     let mut walking = Vec::new();
-    for (_, shard) in space.shards_mut() {
+    for (_, shard) in space.shards_mut().filter(|_| filter.data) {
         let sink = ShardSink::new(collector.clone(), options, notes.clone(), form);
         walking.push(sink.walking());
         drop(shard.begin_snapshot(Box::new(sink)));
@@ -123,7 +137,6 @@ fn begin_in(
         committing: Mutex::new(()),
         collector,
     };
-    let delay = delay(config.rdb_key_save_delay);
     Begun {
         job: Arc::new(job),
         walking,
@@ -132,7 +145,6 @@ fn begin_in(
         form,
         stamped: config.aof_timestamp_enabled,
         checksum: config.rdbchecksum,
-        delay,
     }
 }
 
@@ -188,6 +200,7 @@ impl Begun {
             }
         };
         let collector = &self.job.collector;
+        let mut looked = Instant::now();
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
             loop {
                 let before = collector.keys();
@@ -200,14 +213,14 @@ impl Begun {
                     }
                 };
                 walking.store(true, Relaxed);
-                let step = if self.delay.is_zero() { STEP } else { 1 };
+                let step = if key_delay(shared).is_zero() { STEP } else { 1 };
                 let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
                 let ended = through.then(|| end(shared, &mut locked));
                 walking.store(false, Relaxed);
                 drop(locked);
                 drop(ended);
                 drain(collector, &mut writer)?;
-                self.pause(collector.keys() - before);
+                self.pause(shared, collector.keys() - before, &mut writer, &mut looked)?;
                 if self.job.is_cancelled() {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
@@ -223,14 +236,33 @@ impl Begun {
         writer.finish()
     }
 
-    fn pause(&self, keys: u64) {
-        let mut left = self.delay.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
-        while !left.is_zero() && !self.job.is_cancelled() {
-            let nap = left.min(Duration::from_millis(10));
-            std::thread::sleep(nap);
-            left -= nap;
+    /// `rdb-key-save-delay`, as it is set meanwhile; sees in between whether somebody still wants the result.
+    fn pause<W: Write>(
+        &self,
+        shared: &Shared,
+        keys: u64,
+        writer: &mut Writing<W>,
+        looked: &mut Instant,
+    ) -> io::Result<()> {
+        let begun = Instant::now();
+        loop {
+            if looked.elapsed() >= LOOK {
+                *looked = Instant::now();
+                writer.flush()?;
+            }
+            let whole = key_delay(shared).saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
+            let left = whole.saturating_sub(begun.elapsed());
+            if left.is_zero() || self.job.is_cancelled() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(10)));
         }
     }
+}
+
+/// What each key shall take.
+fn key_delay(shared: &Shared) -> Duration {
+    delay(shared.config.load().rdb_key_save_delay)
 }
 
 /// Ends the snapshot of a shard; what is returned is to be dropped when its lock is free.
@@ -259,6 +291,13 @@ impl<W: Write> Writing<W> {
         match self {
             Writing::Rdb(writer) => writer.records(db, bytes),
             Writing::Commands(writer) => writer.records(db, bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Writing::Rdb(writer) => writer.flush(),
+            Writing::Commands(_) => Ok(()),
         }
     }
 

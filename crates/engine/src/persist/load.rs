@@ -29,12 +29,19 @@ pub struct Figures {
 }
 
 /// Where entries go: into shards that are locked one at a time, or that are all held.
-pub(super) enum Target<'a, 'k> {
+pub(crate) enum Target<'a, 'k> {
     Shards(Locked<'k>),
     Held(&'a mut Locked<'k>),
 }
 
 impl<'k> Target<'_, 'k> {
+    fn keyspace(&self) -> &'k kara_keyspace::Keyspace {
+        match self {
+            Target::Shards(locked) => locked.keyspace(),
+            Target::Held(locked) => locked.keyspace(),
+        }
+    }
+
     fn insert(&mut self, db: DbIndex, entry: Entry) -> (&mut Entry, bool) {
         let space = match self {
             Target::Shards(locked) => locked,
@@ -69,6 +76,10 @@ pub(super) struct IntoKeyspace<'a, 'k> {
     pub since_breath: u32,
     pub base_offset: u64,
     pub place: Place,
+    /// The file's place is to become ours, before its first key.
+    pub takes_place: bool,
+    /// Libraries that aren't to be in force yet.
+    pub aside: Option<Vec<Vec<u8>>>,
 }
 
 /// What a file says about its place in a replication stream.
@@ -77,6 +88,8 @@ pub(crate) struct Place {
     pub db: u32,
     pub id: Option<String>,
     pub offset: Option<u64>,
+    /// The code of libraries that were put aside.
+    pub libraries: Vec<Vec<u8>>,
 }
 
 /// Entries between two breaths.
@@ -108,9 +121,27 @@ impl LoadSink for IntoKeyspace<'_, '_> {
             (b"aof-base" | b"aof-preamble", Ok(1)) => log(self.shared, Level::Notice, "RDB is base AOF"),
             _ => {}
         }
+        if self.takes_place
+            && let Place { db, id: Some(id), offset: Some(offset), .. } = &self.place
+        {
+            self.takes_place = false;
+            crate::replication::sync::restore(self.shared, id, *offset, DbIndex(*db));
+        }
+    }
+
+    fn expired(&mut self, db: u32, key: &[u8]) {
+        // Our replicas may have it still.
+        let replication = &self.shared.replication;
+        if self.shared.config.load().replicaof.0.is_none() {
+            replication.tell_replicas(DbIndex(db), &[b"DEL", key]);
+        }
     }
 
     fn function(&mut self, code: &[u8]) -> Result<(), LoadFault> {
+        if let Some(aside) = &mut self.aside {
+            aside.push(code.to_vec());
+            return Ok(());
+        }
         let taken = crate::scripting::load::from_file(self.shared, self.config, code, self.overwrite);
         taken.map_err(|error| {
             let message = error.message();
@@ -158,6 +189,10 @@ pub(crate) struct Manner {
     pub overwrite: bool,
     /// The file is the base of an AOF: keys whose time has come are loaded, later records may name them.
     pub is_aof_base: bool,
+    /// At the start: its place in a stream is ours from then on.
+    pub is_start: bool,
+    /// Libraries of functions are collected, not put in force.
+    pub is_aside: bool,
 }
 
 /// Loads from a stream. What stands behind the RDB part is left in what is returned.
@@ -198,6 +233,8 @@ fn load_placed<R: Read>(
         since_breath: 0,
         base_offset,
         place: Place::default(),
+        takes_place: manner.is_start,
+        aside: manner.is_aside.then(Vec::new),
     };
     let (report, rest) = load(input, &options, &mut sink)?;
     let mut text = format!(
@@ -208,7 +245,8 @@ fn load_placed<R: Read>(
         text.push_str(&format!(", empty keys skipped: {}", report.empty));
     }
     log(shared, Level::Notice, text + ".");
-    let place = std::mem::take(&mut sink.place);
+    let mut place = std::mem::take(&mut sink.place);
+    place.libraries = sink.aside.take().unwrap_or_default();
     Ok((report, rest, place))
 }
 
@@ -217,16 +255,27 @@ fn load_placed<R: Read>(
 pub(crate) fn from_primary<R: Read>(
     shared: &Arc<Shared>,
     config: &Config,
+    target: Target<'_, '_>,
     input: R,
-) -> Result<(DbIndex, Vec<u8>, R), String> {
-    let manner = Manner { overwrite: false, is_aof_base: true };
-    let target = Target::Shards(shared.keyspace.unlocked());
-    let (report, rest, place) =
-        load_placed(shared, config, target, input, manner, 0).map_err(|fault| fault.to_string())?;
+) -> Result<Taken<R>, String> {
+    let is_aside = !std::ptr::eq(target.keyspace(), &raw const shared.keyspace);
+    let manner = Manner { is_aof_base: true, is_aside, ..Manner::default() };
+    let (report, rest, place) = load_placed(shared, config, target, input, manner, 0).map_err(|fault| {
+        explain(shared, &fault);
+        fault.to_string()
+    })?;
     note(shared, &report);
     let db = shared.keyspace.db(u64::from(place.db)).unwrap_or(DbIndex(0));
     let (rest, input) = rest.into_rest();
-    Ok((db, rest, input))
+    Ok(Taken { db, rest, input, libraries: place.libraries })
+}
+
+/// What was read of a primary's data set beside its keys.
+pub(crate) struct Taken<R> {
+    pub db: DbIndex,
+    pub rest: Vec<u8>,
+    pub input: R,
+    pub libraries: Vec<Vec<u8>>,
 }
 
 fn explain(shared: &Shared, fault: &LoadFault) {
@@ -290,7 +339,8 @@ pub fn at_start(shared: &Arc<Shared>) -> Result<(), String> {
         shared.persist.forget_changes(shared);
         return Ok(());
     }
-    let found = load_rdb(shared, &config, Target::Shards(shared.keyspace.unlocked()), Manner::default())?;
+    let manner = Manner { is_start: true, ..Manner::default() };
+    let found = load_rdb(shared, &config, Target::Shards(shared.keyspace.unlocked()), manner)?;
     if let Found::Loaded(report) = found {
         note(shared, &report);
         let text = format!("DB loaded from disk: {:.3} seconds", begun.elapsed().as_secs_f64());

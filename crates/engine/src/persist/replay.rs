@@ -139,7 +139,7 @@ fn load_file(
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let source = if is_rdb(&head) {
         log(shared, Level::Notice, format!("Reading RDB base file on AOF loading... ({name})"));
-        let manner = Manner { overwrite: false, is_aof_base: true };
+        let manner = Manner { is_aof_base: true, ..Manner::default() };
         let target =
             if space.holds_all() { Target::Held(space) } else { Target::Shards(space.keyspace().unlocked()) };
         let (report, rest) = load_stream(shared, config, target, file, manner, before).map_err(|fault| {

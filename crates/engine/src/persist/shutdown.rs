@@ -15,6 +15,14 @@ pub fn prepare(shared: &Shared, space: &Locked<'_>, options: ShutdownOptions) ->
         return Err("ERR SHUTDOWN FAILOVER is only supported in cluster mode.".to_owned());
     }
     log(shared, Level::Notice, "User requested shutdown...");
+    if config.appendonly && !shared.loading.load(Relaxed) && !shared.persist.aof.has_base() {
+        if options.force {
+            log(shared, Level::Warning, "Writing initial AOF. Exit anyway.");
+        } else {
+            log(shared, Level::Warning, "Writing initial AOF, can't exit");
+            return Err("ERR Errors trying to SHUTDOWN. Check logs.".to_owned());
+        }
+    }
     if let Some(job) = &*shared.persist.job.lock() {
         log(
             shared,

@@ -7,6 +7,7 @@ use crate::commands::scripting::{flags_of, stated_flags};
 use crate::config::Access;
 use crate::error::CommandError;
 use crate::registry::{Command, CommandId, Lookup, Role};
+use crate::replication::Elsewhere;
 use crate::scripting::shebang::ScriptFlags;
 use crate::session::{Origin, Session};
 use crate::shared::PauseMode;
@@ -115,6 +116,11 @@ impl Engine {
         if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) {
             return refuse(self.shared.scripts.busy_error());
         }
+        match self.redirection(command, session) {
+            None => {}
+            Some(Elsewhere::Later) => return Ok(Verdict::Postpone),
+            Some(Elsewhere::To(error)) => return refuse(error),
+        }
         if let Some(error) = self.role_refusal(command, session, args) {
             return refuse(error);
         }
@@ -215,7 +221,12 @@ impl Engine {
             // EXEC that can't run ends the transaction.
             session.end_multi();
             session.unwatch(&self.shared.watches);
-            error.ends_transaction()
+            if error.message().starts_with(b"REDIRECT ") {
+                // That is for the client's library, not for its user.
+                error
+            } else {
+                error.ends_transaction()
+            }
         } else {
             session.abort_multi();
             error

@@ -10,6 +10,7 @@ use crate::observe::Call;
 use crate::queue::Queued;
 use crate::registry::{Command, Lookup, Role};
 use crate::session::{Origin, Session};
+use crate::spec::Flags;
 use crate::told;
 use kara_keyspace::{HashedKey, Locked};
 use kara_resp::Writer;
@@ -74,7 +75,9 @@ impl Engine {
             policy.see_expired |= session.import_source;
         }
         if shared.replication.is_replica() {
-            policy.delete_expired = false;
+            // Of what a primary doesn't know, a writable replica disposes itself.
+            policy.delete_expired &=
+                origin == Origin::Client && command.is(Flags::WRITE) && !self.config.replica_read_only;
             policy.see_expired |= origin == Origin::Primary;
         }
         reply.set_protocol(session.protocol);

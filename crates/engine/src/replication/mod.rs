@@ -3,29 +3,34 @@
 //! Boundary: sockets are the server's; what a packet means is the crate `replication`'s. A change of role happens with
 //! every shard held and the state locked: no command and no byte of a stream falls between two roles.
 
+pub mod farewell;
 mod own_keys;
 pub mod sync;
 pub mod upstream;
 mod waits;
 
-use crate::clients::ClientInfo;
+pub use waits::{Goal, NO_APPEND_ONLY};
+
+use crate::clients::{ClientFlags, ClientInfo};
 use crate::commands::scripting::flags_of;
 use crate::config::Config;
 use crate::error::CommandError;
+use crate::log::Level;
 use crate::pipeline::Engine;
 use crate::queue::Queued;
 use crate::registry::{Command, Role};
 use crate::session::{Origin, Session};
-use crate::shared::Shared;
+use crate::shared::{Hold, Shared};
 use crate::spec::Flags;
 use kara_base::ids::DbIndex;
 use kara_keyspace::{JournalSink, Locked};
 use kara_replication::backlog::Backlog;
 use kara_replication::ids::{Refused, ReplId, ReplIds};
-use kara_replication::replica::{Replica, ReplicaConf};
+use kara_replication::replica::{Replica, ReplicaConf, ReplicaState};
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Bits of the gate that commands look at.
 pub mod gate {
@@ -33,8 +38,8 @@ pub mod gate {
     pub const REPLICA: u8 = 1;
     /// The link to it is down.
     pub const LINK_DOWN: u8 = 2;
-    /// Fewer good replicas than `min-replicas-to-write`.
-    pub const FEW_REPLICAS: u8 = 4;
+    /// New data are being loaded beside the old ones, which are served meanwhile.
+    pub const ASYNC_LOADING: u8 = 16;
     /// Clients may write to us while we are a replica.
     pub const WRITABLE: u8 = 8;
 }
@@ -44,6 +49,7 @@ pub mod gate {
 pub enum Link {
     Connect,
     Connecting,
+    Handshake,
     Sync,
     Connected,
 }
@@ -53,6 +59,7 @@ impl Link {
         match self {
             Link::Connect => "connect",
             Link::Connecting => "connecting",
+            Link::Handshake => "handshake",
             Link::Sync => "sync",
             Link::Connected => "connected",
         }
@@ -92,6 +99,10 @@ pub struct State {
     idle_since_ms: i64,
     /// A failover under way, as INFO names it.
     pub failover: Option<Failover>,
+    /// Places of the stream and of the append-only file that belong together, rising; the oldest may be on the disk.
+    marks: VecDeque<(u64, u64)>,
+    /// The stream up to here is on the disk.
+    durable: Option<u64>,
 }
 
 /// A planned hand-over to a replica.
@@ -109,6 +120,13 @@ pub struct Failover {
 pub struct Member {
     pub info: Arc<ClientInfo>,
     pub replica: Replica,
+}
+
+impl Member {
+    /// Whether it follows the stream, now or once it has the data set.
+    pub fn is_stream(&self) -> bool {
+        !self.replica.conf.rdb_only && !self.replica.conf.rdb_channel
+    }
 }
 
 /// What PSYNC or SYNC asked for; the connection belongs to the replicas' thread from then on.
@@ -132,9 +150,20 @@ pub struct Replication {
     pub syncs_refused: AtomicU64,
     pub input_bytes: AtomicU64,
     pub output_bytes: AtomicU64,
+    /// Replicas whose data set has gone out by a second connection and whose first one hasn't come back yet.
+    pub waiting_psync: AtomicUsize,
+    /// Seconds that those are waited for.
+    pub psync_grace_s: AtomicU64,
+    /// Bytes of our primary's stream that wait for its data set to be loaded.
+    pub buffered: AtomicU64,
+    /// The end of the process, while it waits for replicas.
+    pub shutdown: farewell::Farewell,
     waits: waits::Waits,
     pub(crate) own_keys: own_keys::OwnKeys,
 }
+
+/// Pairs of places that are kept while the disk is behind.
+const MARKS: usize = 1024;
 
 /// A new history's id.
 pub fn new_id() -> ReplId {
@@ -153,6 +182,8 @@ impl Default for Replication {
             attached: false,
             idle_since_ms: 0,
             failover: None,
+            marks: VecDeque::new(),
+            durable: None,
         };
         Replication {
             backlog: Arc::default(),
@@ -165,6 +196,10 @@ impl Default for Replication {
             syncs_refused: AtomicU64::new(0),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
+            waiting_psync: AtomicUsize::new(0),
+            psync_grace_s: AtomicU64::new(60),
+            buffered: AtomicU64::new(0),
+            shutdown: farewell::Farewell::default(),
             waits: waits::Waits::default(),
             own_keys: own_keys::OwnKeys::default(),
         }
@@ -228,8 +263,7 @@ impl Replication {
             return (self.is_stale(config) && !command.is(Flags::STALE))
                 .then_some(CommandError::text("ERR Can not execute the command on a stale replica"));
         }
-        let few = gate & gate::FEW_REPLICAS != 0 && !wrote && command.is(Flags::WRITE);
-        few.then_some(FEW)
+        (!wrote && command.is(Flags::WRITE) && self.lacks_replicas(config)).then_some(FEW)
     }
 
     /// Whether what we have may be old, and may not be served.
@@ -242,14 +276,16 @@ impl Replication {
     #[cold]
     fn refusal(&self, flags: Flags, session: &Session, config: &Config) -> Option<CommandError> {
         let gate = self.gate();
+        if gate & gate::ASYNC_LOADING != 0 && flags.contains(Flags::NO_ASYNC_LOADING) {
+            return Some(CommandError::text("LOADING Valkey is loading the dataset in memory"));
+        }
         if session.origin == Origin::Primary {
             let stale = session.epoch != self.epoch();
             return stale.then_some(CommandError::text("ERR The stream is not our primary's any more"));
         }
         let writes = flags.contains(Flags::WRITE);
         if gate & gate::REPLICA == 0 {
-            let few = gate & gate::FEW_REPLICAS != 0 && writes;
-            return few.then_some(FEW);
+            return (writes && self.lacks_replicas(config)).then_some(FEW);
         }
         if writes && config.replica_read_only {
             return Some(read_only());
@@ -266,6 +302,33 @@ impl Replication {
         }
         self.backlog.append_raw(bytes, Some(db));
         true
+    }
+
+    /// Notes that the append-only file holds what was processed of our primary's stream so far.
+    pub fn mark(&self, shared: &Shared) {
+        let aof = &shared.persist.aof;
+        if !aof.is_on() {
+            return;
+        }
+        let (offset, logged) = (self.backlog.end(), aof.appended());
+        let mut state = self.state.lock();
+        let is_full = state.marks.len() >= MARKS;
+        match state.marks.back_mut() {
+            Some(last) if last.1 == logged => last.0 = offset,
+            Some(last) if is_full => *last = (offset, logged),
+            _ => state.marks.push_back((offset, logged)),
+        }
+    }
+
+    /// How much of our primary's stream is on our disk, if there is an append-only file that holds everything.
+    pub fn durable(&self, shared: &Shared) -> Option<u64> {
+        let logged = shared.persist.aof.durable()?;
+        let mut state = self.state.lock();
+        while let Some((offset, _)) = state.marks.front().copied().filter(|(_, at)| *at <= logged) {
+            state.marks.pop_front();
+            state.durable = Some(offset);
+        }
+        state.durable
     }
 
     /// A command for replicas that changes no data (PUBLISH).
@@ -303,9 +366,9 @@ impl Replication {
     pub fn become_replica(&self, shared: &Shared, _: &Locked<'_>, host: &[u8], port: u16, failover: bool) {
         let mut state = self.state.lock();
         let now_ms = crate::persist::save::clock_ms();
-        if state.primary.is_none() {
-            // At the start, what was loaded has no place in a stream.
-            state.resumable = !shared.loading.load(Relaxed);
+        // At the start, what was loaded has a place in a stream only where its file says so.
+        if state.primary.is_none() && !shared.loading.load(Relaxed) {
+            state.resumable = true;
         }
         self.attach(shared, &mut state, false);
         state.primary = Some(Upstream {
@@ -322,11 +385,15 @@ impl Replication {
         });
         self.epoch.fetch_add(1, SeqCst);
         self.set_gate(gate::REPLICA | gate::LINK_DOWN, true);
-        self.set_gate(gate::FEW_REPLICAS, false);
         drop(state);
         shared.config.update(|config| config.replicaof.0 = Some((host.to_vec(), port)));
         self.changed.notify_all();
         waits::unblock_all(shared);
+    }
+
+    /// A new history from here on, without a word of the old one.
+    pub fn forget_history(&self) {
+        self.state.lock().ids = ReplIds::new(new_id());
     }
 
     /// REPLICAOF NO ONE: what follows is a history of our own. Every shard must be held.
@@ -341,7 +408,8 @@ impl Replication {
         state.resumable = true;
         state.idle_since_ms = crate::persist::save::clock_ms();
         // They are to learn the new id.
-        state.dismiss("promoted");
+        state.dismiss("Connection with replica ends: promoted", end);
+        self.backlog.nudge();
         self.backlog.forget_db();
         if self.backlog.extent().active {
             self.attach(shared, &mut state, true);
@@ -390,9 +458,21 @@ impl Replication {
         }
     }
 
-    /// The least position that a replica still has to read from.
-    pub fn keep_for(&self, positions: impl Iterator<Item = u64>) {
-        self.backlog.set_needed(positions.min());
+    /// The log keeps what replicas still have to read, and what is needed from the given positions on.
+    pub fn keep_for(&self, more: impl Iterator<Item = u64>) {
+        let state = self.state.lock();
+        let reads = |m: &&Arc<Member>| {
+            m.is_stream()
+                && m.replica.state() != ReplicaState::WaitStart
+                && m.replica.ending().is_none_or(|e| e.end > 0)
+        };
+        let positions = state.replicas.iter().filter(reads).map(|m| m.replica.position.load(Relaxed));
+        self.backlog.set_needed(positions.chain(more).min());
+    }
+
+    /// The same for a position beside those known, until the next look.
+    pub fn keep_at_most(&self, position: u64) {
+        self.keep_for(std::iter::once(position));
     }
 
     /// How many replicas have processed the stream up to an offset.
@@ -416,16 +496,20 @@ impl Replication {
         state.replicas.iter().filter(|m| m.replica.is_online() && m.replica.lag_s(now_ms) <= max).count()
     }
 
+    /// Whether a primary has fewer good replicas than writes ask for.
+    pub fn lacks_replicas(&self, config: &Config) -> bool {
+        if config.min_replicas_to_write == 0 || config.min_replicas_max_lag == 0 || self.is_replica() {
+            return false;
+        }
+        let now_ms = crate::persist::save::clock_ms();
+        (self.good_replicas(config, now_ms) as u64) < config.min_replicas_to_write
+    }
+
     /// Some times a second.
     pub fn cron(&self, shared: &Shared, config: &Config, now_ms: i64) {
         self.backlog_cron(shared, config, now_ms);
-        let wanted = usize::try_from(config.min_replicas_to_write).unwrap_or(usize::MAX);
-        let few = wanted > 0
-            && config.min_replicas_max_lag > 0
-            && !self.is_replica()
-            && self.good_replicas(config, now_ms) < wanted;
-        self.set_gate(gate::FEW_REPLICAS, few);
         self.failover_cron(shared, now_ms);
+        self.shutdown.cron(shared, now_ms);
     }
 
     fn backlog_cron(&self, shared: &Shared, config: &Config, now_ms: i64) {
@@ -477,25 +561,46 @@ impl Replication {
                 None => state.replicas.iter().find(caught_up).map(address),
             }
         };
-        if let Some((host, port)) = target {
-            if let Some(failover) = &mut self.state.lock().failover {
-                failover.in_progress = true;
-            }
-            let space = shared.keyspace.lock_all();
-            self.become_replica(shared, &space, &host, port, true);
-        } else {
+        let Some((host, port)) = target else {
             self.backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+            return;
+        };
+        let name = format!("{}:{port}", String::from_utf8_lossy(&host));
+        let why = if timed_out {
+            format!("Failover to {name} time out exceeded, failing over.")
+        } else {
+            format!("Failover target {name} is synced, failing over.")
+        };
+        let space = shared.keyspace.lock_all();
+        if !timed_out && self.backlog.end() != end {
+            // Somebody had passed before writes were held back.
+            return;
+        }
+        shared.host.log(Level::Notice, &why);
+        if let Some(failover) = &mut self.state.lock().failover {
+            failover.in_progress = true;
+        }
+        // The pause goes on: nobody writes until the target has taken over.
+        self.become_replica(shared, &space, &host, port, true);
+    }
+
+    /// The target won't have it: we go on as the primary that we were.
+    pub fn failover_rejected(&self, shared: &Shared, epoch: u64) {
+        let space = shared.keyspace.lock_all();
+        let ours = self.state.lock().failover.as_ref().is_some_and(|failover| failover.in_progress);
+        if ours && self.epoch() == epoch {
+            shared.host.log(Level::Notice, "Failover target rejected psync request");
+            self.become_primary(shared, &space);
+            self.end_failover(shared, "the target refused");
         }
     }
 
     /// The hand-over is over, one way or the other: clients may write again.
     pub fn end_failover(&self, shared: &Shared, why: &str) {
         if self.state.lock().failover.take().is_some() {
-            shared.host.log(crate::log::Level::Notice, &format!("FAILOVER: {why}"));
-            shared.pause.clear();
-            for worker in 0..shared.workers {
-                shared.host.post(worker, crate::shared::Message::Resume);
-            }
+            shared.host.log(Level::Notice, &format!("FAILOVER: {why}"));
+            shared.pause.hold(Hold::Failover, false);
+            shared.resume_all();
         }
     }
 
@@ -506,10 +611,10 @@ impl Replication {
 }
 
 impl State {
-    /// All replicas shall connect anew.
-    pub fn dismiss(&mut self, why: &'static str) {
+    /// All replicas shall connect anew: what follows `end` in the log is of another history.
+    pub fn dismiss(&mut self, why: &'static str, end: u64) {
         for member in &self.replicas {
-            *member.replica.ending.lock() = Some(why);
+            member.replica.dismiss(why, end);
         }
     }
 }
@@ -524,7 +629,41 @@ pub fn read_only() -> CommandError {
     CommandError::text("READONLY You can't write against a read only replica.")
 }
 
+/// Where a command belongs that a client sends to a replica, though it can be sent on.
+pub(crate) enum Elsewhere {
+    To(CommandError),
+    /// That isn't settled yet.
+    Later,
+}
+
 impl Engine {
+    /// Whether the client shall ask the primary itself (CLIENT CAPA REDIRECT).
+    pub(crate) fn redirection(&self, command: Command, session: &Session) -> Option<Elsewhere> {
+        let replication = &self.shared.replication;
+        let may_be = replication.is_replica()
+            && session.origin == Origin::Client
+            && session.info.capa_redirect.load(Relaxed)
+            && !self.config.cluster_enabled;
+        if !may_be {
+            return None;
+        }
+        let reads_here = session.info.flags().contains(ClientFlags::READONLY);
+        let touches =
+            |command: Command| command.is(Flags::WRITE) || command.is(Flags::READONLY) && !reads_here;
+        let queued = || session.multi.iter().flat_map(|multi| multi.queue.commands());
+        if !(touches(command) || command.role == Role::Exec && queued().any(touches)) {
+            return None;
+        }
+        replication.with(|state| {
+            if state.failover.as_ref().is_some_and(|failover| failover.in_progress) {
+                return Some(Elsewhere::Later);
+            }
+            let primary = state.primary.as_ref()?;
+            let host = String::from_utf8_lossy(&primary.host);
+            Some(Elsewhere::To(CommandError::owned(format!("REDIRECT {host}:{}", primary.port))))
+        })
+    }
+
     /// Whether our role refuses the command. To be asked before a command is queued or run, and again under its locks.
     #[inline]
     pub(crate) fn role_refusal(
@@ -534,7 +673,10 @@ impl Engine {
         args: &[&[u8]],
     ) -> Option<CommandError> {
         let replication = &self.shared.replication;
-        if replication.gate() == 0 && session.origin == Origin::Client {
+        if replication.gate() == 0
+            && session.origin == Origin::Client
+            && self.config.min_replicas_to_write == 0
+        {
             return None;
         }
         let mut flags = flags_of(&self.shared, command, args);

@@ -1,15 +1,19 @@
 //! The data set for replicas: a snapshot that begins at an offset of the stream.
 
 use super::gate;
+use crate::config::Config;
 use crate::log::Level;
+use crate::outbox::Outbox;
+use crate::persist::aof;
 use crate::persist::jobs::{begin_as, spawn};
-use crate::persist::load;
+use crate::persist::load::{self, Target};
 use crate::shared::Shared;
 use kara_base::ids::DbIndex;
-use kara_keyspace::Locked;
+use kara_keyspace::{Keyspace, KeyspaceOptions, Locked};
 use kara_persist::rdb::Version;
 use kara_persist::rdb::file::TempFile;
-use kara_replication::ids::{ReplId, ReplIds};
+use kara_replication::ids::{ReplId, ReplIds, is_id};
+use kara_replication::replica::Filter;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +24,23 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 pub struct Start {
     pub id: ReplId,
     pub offset: u64,
+    /// What the stream has selected there, where that is known.
+    pub db: Option<DbIndex>,
+}
+
+/// What the readers of a snapshot understand and want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// They know Valkey 9's format.
+    pub is_new: bool,
+    pub filter: Filter,
 }
 
 /// Begins a snapshot of this moment and lets a thread write it to what `open` gives; `done` gets what became of it.
-/// `None`: another one is under way. `is_new`: the readers know Valkey 9's format.
+/// `None`: another one is under way.
 pub fn start<W>(
     shared: &Shared,
-    is_new: bool,
+    wanted: Wanted,
     open: impl FnOnce(&Start) -> io::Result<W>,
     done: impl FnOnce(io::Result<W>, Start) + Send + 'static,
 ) -> io::Result<Option<Start>>
@@ -45,11 +59,12 @@ where
             // Its reader hasn't selected anything yet.
             replication.backlog.forget_db();
         }
-        Start { id: state.ids.id.clone(), offset: replication.backlog.end() }
+        let extent = replication.backlog.extent();
+        Start { id: state.ids.id.clone(), offset: extent.end, db: extent.db }
     });
     let out = open(&start)?;
-    let version = if is_new { Version::Valkey80 } else { Version::Redis11 };
-    let begun = begin_as(shared, &config, &mut space, version);
+    let version = if wanted.is_new { Version::Valkey80 } else { Version::Redis11 };
+    let begun = begin_as(shared, &config, &mut space, version, wanted.filter);
     let at = start.clone();
     spawn(shared, begun, move |shared, begun| done(begun.write(shared, out), at))?;
     Ok(Some(start))
@@ -78,64 +93,240 @@ pub fn temp_file(name: &str) -> io::Result<TempFile> {
     TempFile::create(Path::new("."), name, true)
 }
 
-/// Replaces all data by those of a primary; clients are told LOADING meanwhile. Gives the database that its stream has
-/// selected, and what was read behind the data.
+/// How a primary's data take the place of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Ours are dropped first; clients are told LOADING.
+    Replace,
+    /// Ours stay until the new ones are all there, and after a failure. Where both are of one history, clients see
+    /// them meanwhile; else they are told LOADING.
+    Aside,
+}
+
+/// Data of that history and offset, for the role since `epoch`.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    pub epoch: u64,
+    pub id: &'a ReplId,
+    pub offset: u64,
+    /// What the stream has selected there, where that is known beside the data.
+    pub db: Option<DbIndex>,
+}
+
+/// Replaces all data by those of a primary. `whole` judges, once they are read, whether nothing is missing. Gives the
+/// database that its stream has selected, and what was read behind the data.
 pub fn load_from_primary<R: Read>(
     shared: &Arc<Shared>,
-    epoch: u64,
-    id: &ReplId,
-    offset: u64,
+    what: Incoming<'_>,
+    manner: Manner,
     input: R,
-) -> Result<(DbIndex, Vec<u8>, R), String> {
+    whole: impl FnOnce(Vec<u8>, R) -> Result<Vec<u8>, String>,
+) -> Result<(DbIndex, Vec<u8>), String> {
+    match manner {
+        Manner::Replace => replace(shared, what, input, whole),
+        Manner::Aside => load_aside(shared, what, input, whole),
+    }
+}
+
+/// Why our replicas must come anew.
+const REPLACED: &str = "Connection with replica ends: the data set is replaced";
+
+fn still(shared: &Shared, epoch: u64) -> Result<(), String> {
+    if shared.replication.epoch() == epoch { Ok(()) } else { Err("The role has changed".to_owned()) }
+}
+
+/// What was begun of the old data is of no use any more. Every shard must be held.
+fn give_up_jobs(shared: &Shared) {
+    if let Some(job) = &*shared.persist.job.lock() {
+        job.cancel();
+    }
+}
+
+fn replace<R: Read>(
+    shared: &Arc<Shared>,
+    what: Incoming<'_>,
+    input: R,
+    whole: impl FnOnce(Vec<u8>, R) -> Result<Vec<u8>, String>,
+) -> Result<(DbIndex, Vec<u8>), String> {
     let config = shared.config.load();
     let replication = &shared.replication;
+    let before;
     {
         let mut space = shared.keyspace.lock_all();
         let mut state = replication.state.lock();
-        if replication.epoch() != epoch {
-            return Err("The role has changed".to_owned());
-        }
+        still(shared, what.epoch)?;
         shared.loading.store(true, SeqCst);
         state.resumable = false;
-        state.dismiss("the data set is replaced");
+        state.dismiss(REPLACED, replication.backlog.end());
         drop(state);
+        give_up_jobs(shared);
+        aof::switch_off(shared);
+        before = keys(shared, &space);
         empty(shared, &mut space);
     }
-    let result = load::from_primary(shared, &config, input);
-    let space = shared.keyspace.lock_all();
-    let mut state = replication.state.lock();
-    let current = replication.epoch() == epoch;
-    let outcome = match result {
-        Ok((db, rest, input)) if current => {
-            state.ids = ReplIds::new(id.clone());
-            state.resumable = true;
-            replication.backlog.activate(config.repl_backlog_size);
-            replication.backlog.restart(offset, Some(db));
-            Ok((db, rest, input))
+    let target = Target::Shards(shared.keyspace.unlocked());
+    let result = load::from_primary(shared, &config, target, input)
+        .and_then(|taken| Ok((taken.db, whole(taken.rest, taken.input)?)));
+    let mut space = shared.keyspace.lock_all();
+    let outcome =
+        result.and_then(|(db, rest)| still(shared, what.epoch).map(|()| (what.db.unwrap_or(db), rest)));
+    match &outcome {
+        Ok((db, _)) => {
+            settle(shared, &config, what, *db);
+            warn_of_emptiness(shared, before, keys(shared, &space));
         }
-        Ok(_) => Err("The role has changed".to_owned()),
-        Err(error) => Err(error),
-    };
-    drop(state);
-    if outcome.is_err() {
-        // Half a data set is nobody's.
-        let mut space = space;
-        empty(shared, &mut space);
-        replication.backlog.deactivate();
-        replication.with(|state| state.ids = ReplIds::new(super::new_id()));
-    } else {
-        drop(space);
+        Err(_) => {
+            // Half a data set is nobody's.
+            empty(shared, &mut space);
+            replication.backlog.deactivate();
+            replication.with(|state| state.ids = ReplIds::new(super::new_id()));
+        }
     }
     shared.loading.store(false, SeqCst);
+    log_again(shared, &mut space);
     outcome
+}
+
+fn keys(shared: &Shared, space: &Locked<'_>) -> u64 {
+    (0..shared.keyspace.databases() as u32).map(|db| space.dbsize(DbIndex(db)) as u64).sum()
+}
+
+/// A primary that keeps nothing on disk and was started again takes its replicas' data along: that shall not go unseen.
+fn warn_of_emptiness(shared: &Shared, before: u64, after: u64) {
+    if after == 0 && before > 0 {
+        let text = format!("The primary's data set is empty: {before} keys that were here are dropped");
+        shared.host.log(Level::Warning, &text);
+    }
+}
+
+/// The data are those of a history from now on. Every shard must be held.
+fn settle(shared: &Shared, config: &Config, what: Incoming<'_>, db: DbIndex) {
+    let replication = &shared.replication;
+    let mut state = replication.state.lock();
+    state.ids = ReplIds::new(what.id.clone());
+    state.resumable = true;
+    state.marks.clear();
+    state.durable = None;
+    replication.backlog.activate(config.repl_backlog_size);
+    replication.backlog.restart(what.offset, Some(db));
+}
+
+/// The append-only file begins anew with the data as they are. Every shard must be held.
+fn log_again(shared: &Shared, space: &mut Locked<'_>) {
+    let config = shared.config.load();
+    if config.appendonly && !shared.persist.aof.is_on() {
+        if let Err(error) = aof::switch_on(shared, &config, space) {
+            shared.host.log(Level::Warning, &format!("Can't begin the append-only file anew: {error}"));
+        }
+        shared.replication.mark(shared);
+    }
+}
+
+fn load_aside<R: Read>(
+    shared: &Arc<Shared>,
+    what: Incoming<'_>,
+    input: R,
+    whole: impl FnOnce(Vec<u8>, R) -> Result<Vec<u8>, String>,
+) -> Result<(DbIndex, Vec<u8>), String> {
+    let config = shared.config.load();
+    let replication = &shared.replication;
+    let keyspace = &shared.keyspace;
+    let aside = Keyspace::new(KeyspaceOptions {
+        shards: keyspace.shards(),
+        databases: keyspace.databases(),
+        seed: keyspace.seed(),
+    });
+    let of_one_history = {
+        let _space = keyspace.lock_all();
+        let state = replication.state.lock();
+        still(shared, what.epoch)?;
+        let of_one_history = state.ids.id == *what.id;
+        replication.set_gate(gate::ASYNC_LOADING, of_one_history);
+        shared.loading.store(!of_one_history, SeqCst);
+        of_one_history
+    };
+    let name = if of_one_history { "async-loading" } else { "loading" };
+    log(shared, &format!("PRIMARY <-> REPLICA sync: Loading DB in memory beside the old one ({name})"));
+    let mut libraries = Vec::new();
+    let result =
+        load::from_primary(shared, &config, Target::Shards(aside.unlocked()), input).and_then(|taken| {
+            libraries = taken.libraries;
+            Ok((taken.db, whole(taken.rest, taken.input)?))
+        });
+    let mut space = keyspace.lock_all();
+    let outcome =
+        result.and_then(|(db, rest)| still(shared, what.epoch).map(|()| (what.db.unwrap_or(db), rest)));
+    if let Ok((db, _)) = &outcome {
+        give_up_jobs(shared);
+        aof::switch_off(shared);
+        replication.state.lock().dismiss(REPLACED, replication.backlog.end());
+        let before = keys(shared, &space);
+        space.exchange(&mut aside.lock_all());
+        shared.scripts.libraries.clear();
+        for code in &libraries {
+            if let Err(error) = crate::scripting::load::from_file(shared, &config, code, true) {
+                let text = String::from_utf8_lossy(&error.message()).into_owned();
+                shared.host.log(Level::Warning, &format!("A library of the primary can't be loaded: {text}"));
+            }
+        }
+        warn_of_emptiness(shared, before, keys(shared, &space));
+        tell_of_change(shared);
+        settle(shared, &config, what, *db);
+    }
+    replication.set_gate(gate::ASYNC_LOADING, false);
+    shared.loading.store(false, SeqCst);
+    log_again(shared, &mut space);
+    drop(space);
+    let keys = (0..aside.databases() as u32).map(|db| aside.stats(DbIndex(db)).keys as u64).sum();
+    shared.reclaimer.free(Box::new(aside), keys);
+    outcome
+}
+
+/// Whoever watches or tracks keys hears that none is what it was.
+fn tell_of_change(shared: &Shared) {
+    shared.watches.flushed(None);
+    let mut outbox = Outbox::default();
+    shared.tracking.flushed(&shared.clients, None, &mut outbox);
+    for (worker, message) in outbox.drain() {
+        shared.host.post(worker, message);
+    }
 }
 
 fn empty(shared: &Shared, space: &mut Locked<'_>) {
     let gone = space.flush(None);
     let count = gone.len() as u64;
-    shared.reclaimer.free(Box::new(gone), count);
+    if shared.config.load().replica_lazy_flush {
+        shared.reclaimer.free(Box::new(gone), count);
+    } else {
+        drop(gone);
+    }
     shared.scripts.libraries.clear();
     shared.replication.own_keys.clear();
+    tell_of_change(shared);
+}
+
+/// What was loaded at the start is of that place of a stream: a replica's data go on from there, and a primary's
+/// replicas may.
+pub(crate) fn restore(shared: &Shared, id: &str, offset: u64, db: DbIndex) {
+    if !is_id(id.as_bytes()) || offset > u64::MAX / 2 {
+        return;
+    }
+    let config = shared.config.load();
+    let _space = shared.keyspace.lock_all();
+    let replication = &shared.replication;
+    let mut state = replication.state.lock();
+    replication.backlog.activate(config.repl_backlog_size);
+    replication.backlog.restart(offset, None);
+    if config.replicaof.0.is_some() {
+        state.ids = ReplIds::new(id.to_owned());
+        state.resumable = true;
+        replication.backlog.restart(offset, Some(db));
+    } else {
+        state.ids = ReplIds::new(id.to_owned());
+        state.ids.shift(super::new_id(), offset);
+        state.idle_since_ms = crate::persist::save::clock_ms();
+        replication.attach(shared, &mut state, true);
+    }
 }
 
 /// The link to the primary works now, or not any more.

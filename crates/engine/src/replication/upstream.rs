@@ -3,6 +3,8 @@
 use super::Link;
 use super::sync::set_link_down;
 use crate::clients::{ClientFlags, ClientInfo, ClientKind};
+use crate::config::PropagationError;
+use crate::log::Level;
 use crate::pipeline::Engine;
 use crate::session::{Origin, Session};
 use crate::shared::Shared;
@@ -133,6 +135,7 @@ impl Stream {
         };
         drop(space);
         self.engine.end_batch();
+        self.shared.replication.mark(&self.shared);
         self.input = input;
         self.input.drain(..done);
         if self.input.is_empty() {
@@ -152,7 +155,8 @@ impl Stream {
             self.ack_wanted |= is(1, b"GETACK");
         } else {
             self.engine.run(space, &mut self.session, args, &mut self.reply);
-            if self.reply.as_bytes().first() == Some(&b'-') && self.session.multi.is_none() {
+            let current = self.shared.replication.epoch() == self.epoch;
+            if current && self.reply.as_bytes().first() == Some(&b'-') && self.session.multi.is_none() {
                 self.complain(args);
             }
             self.reply.clear();
@@ -175,13 +179,25 @@ impl Stream {
         replication.feed(self.epoch, &held, self.session.db)
     }
 
+    /// What our primary did can't be done here: the data sets differ. What follows is `propagation-error-behavior`'s.
     fn complain(&self, args: &[&[u8]]) {
         let name = args.first().copied().unwrap_or_default().escape_ascii().to_string();
-        let error = self.reply.as_bytes().get(1..).unwrap_or_default().escape_ascii().to_string();
+        let error = self.reply.as_bytes().get(1..).unwrap_or_default();
+        let error = error.escape_ascii().to_string();
         let text = format!(
-            "== CRITICAL == This replica is sending an error to its primary: '{error}' after processing the command '{name}'"
+            "== CRITICAL == This replica is sending an error to its primary: '{}' after processing the command '{name}'",
+            error.trim_end_matches("\\r\\n")
         );
-        self.shared.host.log(crate::log::Level::Warning, &text);
+        self.shared.host.log(Level::Warning, &text);
+        let config = self.shared.config.load();
+        let panics = config.propagation_error_behavior != PropagationError::Ignore;
+        if panics && config.replica_read_only {
+            self.shared.host.log(
+                Level::Warning,
+                "This replica panicked sending an error to its primary, as propagation-error-behavior says",
+            );
+            std::process::abort();
+        }
     }
 }
 
@@ -230,8 +246,10 @@ pub fn continued(shared: &Shared, epoch: u64, id: Option<ReplId>) -> bool {
         }
         let replication = &shared.replication;
         if let Some(id) = id.filter(|id| *id != state.ids.id) {
-            state.ids.shift(id, replication.backlog.end());
-            state.dismiss("the history has a new id");
+            let end = replication.backlog.end();
+            state.ids.shift(id, end);
+            state.dismiss("Connection with replica ends: the history has a new id", end);
+            replication.backlog.nudge();
         }
         replication.backlog.activate(config.repl_backlog_size);
         true

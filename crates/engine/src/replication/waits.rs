@@ -1,4 +1,4 @@
-//! WAIT: clients that wait for replicas, and those that a change of role sends away.
+//! WAIT and WAITAOF: clients that wait for replicas and disks, and those that a change of role sends away.
 
 use crate::blocking::Waiter;
 use crate::clients::ClientInfo;
@@ -7,6 +7,56 @@ use kara_resp::Writer;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// So many replicas have processed the stream up to the offset.
+    Replicas { offset: u64, count: usize },
+    /// The disks of so many replicas hold it, and with `local` ours holds the append-only file up to its own offset.
+    Disks { offset: u64, count: usize, local: bool, logged: u64 },
+}
+
+impl Goal {
+    /// Writes how far it is.
+    pub fn write(self, shared: &Shared, reply: &mut Writer) {
+        match self {
+            Goal::Replicas { offset, .. } => {
+                reply.integer(shared.replication.acknowledged(offset) as i64);
+            }
+            Goal::Disks { offset, local, logged, .. } => {
+                if local && !shared.config.load().appendonly {
+                    reply.error(NO_APPEND_ONLY);
+                    return;
+                }
+                reply.array(2);
+                reply.integer(i64::from(is_logged(shared, logged)));
+                reply.integer(shared.replication.acknowledged_on_disk(offset) as i64);
+            }
+        }
+    }
+
+    /// Whether the wait is over.
+    pub fn is_reached(self, shared: &Shared) -> bool {
+        match self {
+            Goal::Replicas { offset, count } => shared.replication.acknowledged(offset) >= count,
+            Goal::Disks { offset, count, local, logged } => {
+                let hopeless = local && !shared.config.load().appendonly;
+                let here = !local || is_logged(shared, logged);
+                hopeless || here && shared.replication.acknowledged_on_disk(offset) >= count
+            }
+        }
+    }
+}
+
+/// The error where there is no file to wait for.
+pub const NO_APPEND_ONLY: &str =
+    "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+
+/// Our own append-only file is on the disk up to there.
+fn is_logged(shared: &Shared, logged: u64) -> bool {
+    shared.persist.aof.durable().is_some_and(|durable| durable >= logged)
+}
 
 /// Clients in WAIT.
 #[derive(Debug, Default)]
@@ -18,8 +68,7 @@ pub struct Waits {
 #[derive(Debug)]
 struct Waiting {
     client: Arc<ClientInfo>,
-    offset: u64,
-    replicas: usize,
+    goal: Goal,
     /// The wait has been entered into the waiting lists.
     seen: Option<Arc<Waiter>>,
 }
@@ -30,10 +79,10 @@ impl Waits {
     }
 
     /// A client begins to wait.
-    pub fn add(&self, client: Arc<ClientInfo>, offset: u64, replicas: usize) {
+    pub fn add(&self, client: Arc<ClientInfo>, goal: Goal) {
         let mut list = self.list.lock();
         list.retain(|known| known.client.id != client.id);
-        list.push(Waiting { client, offset, replicas, seen: None });
+        list.push(Waiting { client, goal, seen: None });
         self.len.store(list.len(), SeqCst);
     }
 
@@ -50,14 +99,13 @@ impl Waits {
                 (Some(_), _) => {}
             }
             let Some(waiter) = waiting.seen.clone() else { return true };
-            let count = shared.replication.acknowledged(waiting.offset);
-            if count < waiting.replicas {
+            if !waiting.goal.is_reached(shared) {
                 return true;
             }
             if let Some(claim) = waiter.claim() {
                 claim.end();
                 let mut reply = Writer::new(waiter.what.protocol);
-                reply.integer(count as i64);
+                waiting.goal.write(shared, &mut reply);
                 let message = Message::Served { client: waiting.client.id, reply: reply.take() };
                 shared.host.post(waiting.client.worker, message);
             }

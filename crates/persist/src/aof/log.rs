@@ -62,6 +62,20 @@ impl AofLog {
         }
     }
 
+    /// Counts on from where an earlier log ended: offsets never fall within a process.
+    #[must_use]
+    pub fn counting_from(self, offset: u64) -> Self {
+        self.appended.store(offset, SeqCst);
+        self.written.store(offset, SeqCst);
+        self.synced.store(offset, SeqCst);
+        self
+    }
+
+    /// Records up to this offset are on the disk.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(SeqCst)
+    }
+
     /// `aof-timestamp-enabled`.
     pub fn set_timestamps(&self, on: bool) {
         self.timestamps.store(on, SeqCst);

@@ -115,6 +115,11 @@ impl<W: Write> RdbWriter<W> {
         self.out.write_all(bytes)
     }
 
+    /// Gives what was written on; a good moment to see that somebody still wants it.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Bytes so far.
     pub fn written(&self) -> u64 {
         self.written

@@ -18,6 +18,8 @@ pub trait LoadSink {
     fn key(&mut self, db: u32, entry: Entry, note: AccessNote) -> Result<(), LoadFault>;
     /// A key whose value has no elements; it is left out.
     fn empty_key(&mut self, db: u32, key: &[u8]);
+    /// A key that was left out because its time has come.
+    fn expired(&mut self, _db: u32, _key: &[u8]) {}
     /// So many bytes are through; called after each record.
     fn progress(&mut self, bytes: u64) -> Result<(), LoadFault>;
     /// A record of `kind` begins at that offset. For whoever tells where a fault is.
@@ -270,6 +272,7 @@ impl<R: Read> Loading<'_, R> {
                 let expired = |now_ms| ahead.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms);
                 if self.options.drop_before_ms.is_some_and(expired) {
                     self.report.expired += 1;
+                    sink.expired(self.db, &self.key);
                     return Ok(());
                 }
                 self.report.keys += 1;

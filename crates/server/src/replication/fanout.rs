@@ -1,7 +1,10 @@
 //! A snapshot on its way to several replicas' sockets at once. One that fails or stands still is left behind.
 
-use super::link::Link;
+use super::link::{Link, clock_ms};
+use kara_engine::replication::sync::log;
+use kara_engine::shared::Shared;
 use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -11,33 +14,38 @@ const NAP: Duration = Duration::from_millis(1);
 /// The sockets.
 pub struct Fanout {
     pub links: Vec<Link>,
+    shared: Arc<Shared>,
     timeout: Duration,
     pub mark: [u8; 40],
 }
 
 impl Fanout {
     /// `timeout`: how long a socket may take nothing.
-    pub fn new(links: Vec<Link>, timeout: Duration, mark: [u8; 40]) -> Fanout {
-        Fanout { links, timeout, mark }
+    pub fn new(links: Vec<Link>, shared: Arc<Shared>, timeout: Duration, mark: [u8; 40]) -> Fanout {
+        Fanout { links, shared, timeout, mark }
     }
 
     /// The transfer's end.
     pub fn finish(mut self) -> io::Result<Vec<Link>> {
         let mark = self.mark;
         self.write_all(&mark)?;
+        let count = self.links.len();
+        log(
+            &self.shared,
+            &format!(
+                "Diskless rdb transfer, done reading from pipe, {count} replicas still up, 0 replicas dropped"
+            ),
+        );
         Ok(std::mem::take(&mut self.links))
     }
 }
 
 fn send(link: &mut Link, bytes: &[u8], timeout: Duration) -> io::Result<()> {
     link.say(bytes);
-    let begun = Instant::now();
     let mut left = link.unsent();
-    let mut moved = begun;
+    let mut moved = Instant::now();
     while !link.flush()? {
-        if link.member.info.kill.load(Relaxed) || link.member.replica.ending.lock().is_some() {
-            return Err(ErrorKind::ConnectionAborted.into());
-        }
+        look_at(link)?;
         if link.unsent() < left {
             left = link.unsent();
             moved = Instant::now();
@@ -49,17 +57,41 @@ fn send(link: &mut Link, bytes: &[u8], timeout: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the replica is still there and still wanted.
+fn look_at(link: &mut Link) -> io::Result<()> {
+    link.hear(clock_ms())?;
+    if link.member.info.kill.load(Relaxed) || link.member.replica.ending().is_some() {
+        return Err(ErrorKind::ConnectionAborted.into());
+    }
+    Ok(())
+}
+
 impl Write for Fanout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let timeout = self.timeout;
-        self.links.retain_mut(|link| send(link, bytes, timeout).is_ok());
+        let shared = &self.shared;
+        self.links.retain_mut(|link| {
+            let sent = if bytes.is_empty() { look_at(link) } else { send(link, bytes, timeout) };
+            if let Err(error) = &sent {
+                let address = link.address();
+                let text = if error.kind() == ErrorKind::TimedOut {
+                    format!("Disconnecting timedout replica (full sync): {address}")
+                } else {
+                    format!("Diskless rdb transfer, write error sending DB to replica {address}: {error}")
+                };
+                log(shared, &text);
+            }
+            sent.is_ok()
+        });
         if self.links.is_empty() {
+            log(&self.shared, "Diskless rdb transfer, last replica dropped, killing fork child.");
             return Err(io::Error::new(ErrorKind::BrokenPipe, "no replica is left"));
         }
         Ok(bytes.len())
     }
 
+    /// Sees whether the replicas are still there.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if !self.links.is_empty() { self.write(&[]).map(|_| ()) } else { Ok(()) }
     }
 }

@@ -1,8 +1,11 @@
 //! A replica's connection, from SYNC or PSYNC to its end.
 
 use crate::transport::Transport;
+use kara_engine::log::Level;
+use kara_engine::registry::Lookup;
 use kara_engine::replication::Member;
 use kara_engine::shared::Shared;
+use kara_engine::spec::Flags;
 use kara_resp::{Limits, ParseState, Request, Step};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,6 +33,8 @@ pub enum Phase {
     Online,
     /// It wanted the data alone.
     Done,
+    /// It has the data by this connection, and hasn't come for the stream by its main one yet.
+    WaitMain,
 }
 
 /// One replica.
@@ -41,13 +46,14 @@ pub struct Link {
     pub since: Instant,
     /// It came with PSYNC.
     pub knows_psync: bool,
+    /// The client of the connection that its data set comes by, where that is another one.
+    pub rdb_client: Option<u64>,
     out: Vec<u8>,
     sent: usize,
     input: Vec<u8>,
     parse: ParseState,
     /// The socket takes nothing for now.
     pub blocked: bool,
-    pub soft_since: Option<Instant>,
 }
 
 impl Link {
@@ -65,13 +71,20 @@ impl Link {
             phase: Phase::WaitStart,
             since: Instant::now(),
             knows_psync,
+            rdb_client: None,
             out,
             sent: 0,
             input: Vec::new(),
             parse: ParseState::default(),
             blocked: false,
-            soft_since: None,
         }
+    }
+
+    /// The replica as logs name it.
+    pub fn address(&self) -> String {
+        let replica = &self.member.replica;
+        let (ip, port) = (replica.address(), replica.conf.listening_port);
+        if port > 0 { format!("{ip}:{port}") } else { format!("client id #{}", self.member.info.id.0) }
     }
 
     /// The stream's bytes up to here were taken from the log.
@@ -128,6 +141,14 @@ impl Link {
                     if !backlog.read(position, CHUNK, &mut self.out) {
                         return Err(io::Error::other("the log doesn't hold what the replica needs"));
                     }
+                    if let Some(ending) = self.member.replica.ending() {
+                        // What came behind its end is of another history.
+                        let left = usize::try_from(ending.end.saturating_sub(position)).unwrap_or(usize::MAX);
+                        self.out.truncate(left);
+                        if self.out.is_empty() {
+                            return Err(io::Error::other(ending.why));
+                        }
+                    }
                     if self.out.is_empty() {
                         return Ok(());
                     }
@@ -157,6 +178,26 @@ impl Link {
         Ok(())
     }
 
+    /// It lives.
+    fn heard(&self, now_ms: i64) {
+        self.member.info.last_interaction_ms.store(now_ms, Relaxed);
+        self.member.replica.ack_ms.store(now_ms, Relaxed);
+    }
+
+    /// While the data set is sent: sees whether the replica is still there. What it says means nothing yet.
+    pub fn hear(&mut self, now_ms: i64) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        match self.transport.read(&mut buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {
+                self.heard(now_ms);
+                Ok(())
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Reads what the replica says; true where it told its offset.
     pub fn listen(&mut self, now_ms: i64) -> io::Result<bool> {
         let mut acked = false;
@@ -166,7 +207,7 @@ impl Link {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     self.input.extend_from_slice(&buffer[..n]);
-                    self.member.info.last_interaction_ms.store(now_ms, Relaxed);
+                    self.heard(now_ms);
                     acked |= self.take_requests(now_ms)?;
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(acked),
@@ -174,6 +215,32 @@ impl Link {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Nothing may be answered on this connection: the answer would be taken for the stream.
+    fn complain(&self, args: &[&[u8]]) {
+        let host = &self.shared.host;
+        let found = self.shared.registry.lookup(args);
+        let touches_keys = |command: &kara_engine::registry::Command| {
+            let flags = command.spec.flags;
+            flags.intersects(Flags::READONLY | Flags::WRITE | Flags::MAY_REPLICATE)
+        };
+        let name = match &found {
+            Lookup::Found(command) => command.full_name.to_owned(),
+            _ => String::from_utf8_lossy(args.first().copied().unwrap_or_default()).into_owned(),
+        };
+        if let Lookup::Found(command) = &found
+            && touches_keys(command)
+        {
+            let text = format!(
+                "== CRITICAL == This primary is sending an error to its replica: 'ERR Replica can't interact with the \
+                 keyspace' after processing the command '{name}'"
+            );
+            host.log(Level::Warning, &text);
+        }
+        let text =
+            format!("Replica generated a reply to command '{name}', disconnecting it: {}", self.address());
+        host.log(Level::Warning, &text);
     }
 
     fn take_requests(&mut self, now_ms: i64) -> io::Result<bool> {
@@ -193,6 +260,12 @@ impl Link {
                         let offset = number(2).unwrap_or(0).min(end);
                         self.member.replica.note_ack(offset, synced.map(|n| n.min(end)), now_ms);
                         acked = true;
+                    } else if !word(0).eq_ignore_ascii_case(b"REPLCONF") {
+                        let args: Vec<&[u8]> = (0..request.len()).map(word).collect();
+                        if !args.is_empty() {
+                            self.complain(&args);
+                            return Err(io::Error::other("it wanted an answer"));
+                        }
                     }
                     done += consumed;
                 }

@@ -4,15 +4,18 @@ use super::fanout::Fanout;
 use super::link::{Link, Phase, clock_ms};
 use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
-use kara_engine::clients::{ClientFlags, ClientInfo, ClientKind};
+use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use kara_engine::config::Config;
 use kara_engine::log::Level;
-use kara_engine::replication::sync::{self, Start};
+use kara_engine::persist::jobs::Job;
+use kara_engine::replication::sync::{self, Start, Wanted};
 use kara_engine::replication::{Member, SyncRequest};
 use kara_engine::shared::Shared;
 use kara_persist::rdb::file::{TempFile, path};
-use kara_replication::replica::{Replica, ReplicaState};
+use kara_replication::ids::Refused;
+use kara_replication::replica::{Replica, ReplicaConf, ReplicaState};
 use mio::{Events, Poll, Token, Waker};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -41,6 +44,22 @@ enum Intake {
     File(Result<(), String>),
 }
 
+/// A data set that goes out by a connection of its own, until the main one has come for the stream behind it.
+struct AwaitedMain {
+    member: Arc<Member>,
+    position: u64,
+    /// Since when only the main connection is missing.
+    since: Option<Instant>,
+}
+
+/// A snapshot for a file that replicas wait for; others may join them.
+struct FileSync {
+    start: Start,
+    wanted: Wanted,
+    eof: bool,
+    job: Option<Arc<Job>>,
+}
+
 /// The way to the thread.
 #[derive(Clone)]
 pub struct Handle {
@@ -67,6 +86,10 @@ pub struct Replicas {
     handle: Handle,
     intake: Receiver<Intake>,
     links: Vec<Option<Link>>,
+    awaited: Vec<AwaitedMain>,
+    file: Option<FileSync>,
+    /// Replicas over their soft limit of output, since when.
+    soft: HashMap<ClientId, Instant>,
 }
 
 impl Replicas {
@@ -74,7 +97,15 @@ impl Replicas {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (sender, intake) = crossbeam_channel::unbounded();
-        Ok(Replicas { poll, handle: Handle { sender, waker }, intake, links: Vec::new() })
+        Ok(Replicas {
+            poll,
+            handle: Handle { sender, waker },
+            intake,
+            links: Vec::new(),
+            awaited: Vec::new(),
+            file: None,
+            soft: HashMap::new(),
+        })
     }
 
     pub fn handle(&self) -> Handle {
@@ -126,11 +157,12 @@ impl Replicas {
         let Some(link) = self.links.get_mut(slot).and_then(Option::as_mut) else { return };
         match link.listen(clock_ms()) {
             Ok(true) => {
-                if matches!(link.phase, Phase::WaitAck) {
+                let replica = &link.member.replica;
+                let loads = replica.state() == ReplicaState::Loading;
+                if matches!(link.phase, Phase::WaitAck) || loads && matches!(link.phase, Phase::Online) {
                     link.phase = Phase::Online;
                     link.member.replica.set_state(ReplicaState::Online);
-                    let text =
-                        format!("Synchronization with replica {} succeeded", link.member.replica.address());
+                    let text = format!("Synchronization with replica {} succeeded", link.address());
                     sync::log(shared, &text);
                 }
                 if !shared.replication.waits().is_empty() {
@@ -149,20 +181,27 @@ impl Replicas {
         for slot in 0..self.links.len() {
             let Some(link) = self.links[slot].as_mut() else { continue };
             let before = link.position();
-            if !link.blocked && link.pump().is_err() {
-                self.drop_link(shared, slot, "Connection with replica ended");
+            let sends_file = matches!(link.phase, Phase::SendFile { .. });
+            if !link.blocked
+                && let Err(error) = link.pump()
+            {
+                self.drop_link(shared, slot, &format!("Connection with replica ended ({error})"));
                 continue;
             }
             if matches!(link.phase, Phase::Online) {
-                link.member.replica.set_state(ReplicaState::Online);
+                if sends_file {
+                    link.member.replica.set_state(ReplicaState::Online);
+                    let text = format!("Synchronization with replica {} succeeded", link.address());
+                    sync::log(shared, &text);
+                }
                 if !link.blocked {
                     idle_at = Some(idle_at.map_or(link.position(), |at| at.min(link.position())));
                     small |= (1..16 << 10).contains(&(link.position() - before));
                 }
             }
         }
-        let needed = self.links.iter().flatten().filter(|link| !matches!(link.phase, Phase::WaitStart));
-        shared.replication.keep_for(needed.map(Link::position));
+        let awaited = self.awaited.iter().map(|awaited| awaited.position);
+        shared.replication.keep_for(awaited);
         if small {
             std::thread::sleep(GATHER);
         }
@@ -185,9 +224,28 @@ impl Replicas {
     }
 
     fn drop_link(&mut self, shared: &Shared, slot: usize, why: &str) {
-        if let Some(mut link) = self.links.get_mut(slot).and_then(Option::take) {
-            let _ = link.transport.deregister(self.poll.registry());
-            sync::log(shared, &format!("{why}: {}", link.member.replica.address()));
+        let Some(mut link) = self.links.get_mut(slot).and_then(Option::take) else { return };
+        let _ = link.transport.deregister(self.poll.registry());
+        sync::log(shared, &format!("{why}: {}", link.address()));
+        self.soft.remove(&link.member.info.id);
+        if let Some(id) = link.rdb_client.filter(|_| link.member.replica.state() == ReplicaState::Loading) {
+            // The data set is of no use without the stream behind it.
+            let rdb = shared
+                .replication
+                .with(|state| state.replicas.iter().find(|member| member.info.id.0 == id).cloned());
+            if let Some(rdb) = rdb {
+                rdb.replica.dismiss("Connection with replica ends: its main channel is gone", 0);
+            }
+        }
+        let waited = matches!(link.phase, Phase::WaitFile);
+        drop(link);
+        if waited && !self.links.iter().flatten().any(|link| matches!(link.phase, Phase::WaitFile)) {
+            // Nobody waits for the file any more; where saving is wanted anyway, it is of use.
+            let saves = !shared.config.load().save.points.is_empty();
+            if let Some(job) = self.file.take().and_then(|file| file.job).filter(|_| !saves) {
+                sync::log(shared, "Killing running child, as its RDB is not useful to any replica");
+                job.cancel();
+            }
         }
     }
 
@@ -196,15 +254,27 @@ impl Replicas {
             Intake::New(new) => self.welcome(shared, *new),
             Intake::Synced(links) => {
                 for mut link in links {
-                    link.phase = if link.member.replica.conf.rdb_only { Phase::Done } else { Phase::WaitAck };
+                    let conf = &link.member.replica.conf;
+                    link.phase = match (conf.rdb_channel, conf.rdb_only) {
+                        (true, _) => Phase::WaitMain,
+                        (false, true) => Phase::Done,
+                        (false, false) => Phase::WaitAck,
+                    };
                     link.since = Instant::now();
                     link.member.replica.ack_ms.store(clock_ms(), Relaxed);
                     link.member.replica.set_state(ReplicaState::Transmitted);
+                    let text = format!(
+                        "Streamed RDB transfer with replica {} succeeded (socket). Waiting for REPLCONF ACK from \
+                         replica to enable streaming",
+                        link.address()
+                    );
+                    sync::log(shared, &text);
                     self.add(shared, link);
                 }
             }
             Intake::File(result) => {
                 let config = shared.config.load();
+                self.file = None;
                 for slot in 0..self.links.len() {
                     let Some(link) = self.links[slot].as_mut() else { continue };
                     if !matches!(link.phase, Phase::WaitFile) {
@@ -228,10 +298,17 @@ impl Replicas {
         let ip = ip.trim_start_matches('[').trim_end_matches(']').to_owned();
         let verdict = shared.replication.judge(&request);
         let knows_psync = request.psync.is_some();
-        let psync2 = request.conf.psync2;
-        let member = Arc::new(Member { info, replica: Replica::new(request.conf, ip, clock_ms()) });
+        let SyncRequest { psync, conf } = request;
+        let (psync2, rdb_client, rdb_channel) = (conf.psync2, conf.rdb_client, conf.rdb_channel);
+        let config = shared.config.load();
+        if config.repl_disable_tcp_nodelay {
+            transport.set_delay(true);
+        }
+        let member = Arc::new(Member { info, replica: Replica::new(conf, ip, clock_ms()) });
         let mut link = Link::new(shared.clone(), transport, member.clone(), knows_psync, output);
-        let address = member.replica.address().to_owned();
+        link.rdb_client = rdb_client;
+        let address = link.address();
+        sync::log(shared, &format!("Replica {address} asks for synchronization"));
         match verdict {
             Ok(position) => {
                 let id = shared.replication.with(|state| state.ids.id.clone());
@@ -240,7 +317,8 @@ impl Replicas {
                 );
                 link.set_position(position);
                 link.phase = Phase::Online;
-                member.replica.set_state(ReplicaState::Online);
+                let loads = rdb_client.is_some();
+                member.replica.set_state(if loads { ReplicaState::Loading } else { ReplicaState::Online });
                 let end = shared.replication.backlog.end();
                 let text = format!(
                     "Partial resynchronization request from {address} accepted. Sending {} bytes of backlog starting from \
@@ -251,14 +329,78 @@ impl Replicas {
                 sync::log(shared, &text);
             }
             Err(why) => {
-                let text = format!("Full resync requested by replica {address} ({why:?})");
-                sync::log(shared, &text);
+                if !rdb_channel {
+                    self.tell_why(shared, &address, why, psync);
+                }
                 shared.replication.syncs_full.fetch_add(1, Relaxed);
             }
         }
+        // Before its data set's connection gives up its claim on the log.
         shared.replication.join(member);
         self.add(shared, link);
-        self.begin_sync(shared, &shared.config.load());
+        if let Some(id) = rdb_client {
+            self.main_has_come(shared, id);
+        }
+        if shared.persist.job.lock().is_some() && verdict.is_err() && !self.join_file(shared) {
+            sync::log(shared, "Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC");
+        }
+        self.begin_sync(shared, &config);
+    }
+
+    /// Why a replica gets everything.
+    fn tell_why(&self, shared: &Shared, address: &str, why: Refused, psync: Option<(String, i64)>) {
+        let (id, offset) = psync.unwrap_or_default();
+        let text = match why {
+            Refused::Asked => format!("Full resync requested by replica {address}"),
+            Refused::OtherHistory => {
+                let (own, second) = shared.replication.with(|state| {
+                    let second =
+                        state.ids.second.as_ref().map_or_else(|| "0".repeat(40), |(id, _)| id.clone());
+                    (state.ids.id.clone(), second)
+                });
+                format!(
+                    "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{id}', my \
+                     replication IDs are '{own}' and '{second}')"
+                )
+            }
+            Refused::OutOfRange => format!(
+                "Unable to partial resync with replica {address} for lack of backlog (Replica request was: {offset})."
+            ),
+        };
+        sync::log(shared, &text);
+    }
+
+    /// The main connection of a replica whose data set goes out by another one.
+    fn main_has_come(&mut self, shared: &Shared, rdb_client: u64) {
+        self.awaited.retain(|awaited| awaited.member.info.id.0 != rdb_client);
+        let is_it = |link: &Option<Link>| {
+            link.as_ref().is_some_and(|link| {
+                link.member.info.id.0 == rdb_client && matches!(link.phase, Phase::WaitMain)
+            })
+        };
+        if let Some(slot) = self.links.iter().position(is_it) {
+            self.drop_link(shared, slot, "Dual channel replication: rdb channel ends, its replica follows");
+        }
+    }
+
+    /// Those who wait for a snapshot join one that is being written to a file for others.
+    fn join_file(&mut self, shared: &Shared) -> bool {
+        let Some(file) = &self.file else { return false };
+        let mut joined = false;
+        for link in self.links.iter_mut().flatten() {
+            let replica = &link.member.replica;
+            let fits = wanted(&replica.conf) == file.wanted && replica.conf.eof == file.eof;
+            if matches!(link.phase, Phase::WaitStart) && fits && !replica.conf.rdb_channel {
+                announce(link, &file.start);
+                link.phase = Phase::WaitFile;
+                link.member.replica.set_state(ReplicaState::WaitEnd);
+                joined = true;
+            }
+        }
+        if joined {
+            sync::log(shared, "Waiting for end of BGSAVE for SYNC");
+        }
+        joined
     }
 
     fn ping(&mut self, shared: &Shared, config: &Config, last: &mut Instant) {
@@ -278,20 +420,19 @@ impl Replicas {
         let now_ms = clock_ms();
         let timeout_ms = i64::try_from(config.repl_timeout).unwrap_or(i64::MAX).saturating_mul(1000);
         let end = shared.replication.backlog.end();
+        self.check_limits(shared, config, end);
         for slot in 0..self.links.len() {
             let Some(link) = self.links[slot].as_mut() else { continue };
             let replica = &link.member.replica;
-            let ending = *replica.ending.lock();
             let silent = now_ms.saturating_sub(replica.ack_ms.load(Relaxed)) > timeout_ms;
+            let streams = matches!(link.phase, Phase::Online | Phase::WaitAck)
+                && replica.state() != ReplicaState::Loading;
             let why = if link.member.info.kill.load(Relaxed) {
                 Some("Connection with replica was killed")
-            } else if ending.is_some() {
-                ending
-            } else if silent && link.knows_psync && matches!(link.phase, Phase::Online | Phase::WaitAck) {
+            } else if let Some(ending) = replica.ending().filter(|_| !matches!(link.phase, Phase::Online)) {
+                Some(ending.why)
+            } else if silent && link.knows_psync && streams {
                 Some("Disconnecting timedout replica (streaming sync)")
-            } else if is_over_limit(link, config, end) {
-                shared.stats.worker(shared.workers).output_buffer_disconnections.add(1);
-                Some("Replica closed for overcoming of output buffer limits")
             } else {
                 None
             };
@@ -312,23 +453,102 @@ impl Replicas {
                 link.say(b"\n");
             }
         }
+        self.await_mains(shared);
         self.begin_sync(shared, config);
         if !shared.replication.waits().is_empty() {
             shared.replication.waits().serve(shared);
         }
     }
 
+    /// Replicas with too much to read go. What one has still to read counts as its output; the log itself keeps
+    /// `repl-backlog-size` anyway.
+    fn check_limits(&mut self, shared: &Shared, config: &Config, end: u64) {
+        let limit = config.client_output_buffer_limit.replica;
+        let reads = shared.replication.with(|state| {
+            let reading = |m: &&Arc<Member>| {
+                let states = [ReplicaState::WaitStart];
+                m.is_stream() && !states.contains(&m.replica.state()) && m.replica.ending().is_none()
+            };
+            let streams = state.replicas.iter().filter(reading).cloned();
+            streams.map(|m| (m.replica.position.load(Relaxed), m)).collect::<Vec<_>>()
+        });
+        let awaited = self.awaited.iter().map(|awaited| (awaited.position, awaited.member.clone()));
+        for (position, member) in reads.into_iter().chain(awaited.collect::<Vec<_>>()) {
+            let used = end.saturating_sub(position);
+            let id = member.info.id;
+            let hard = limit.hard_bytes > 0 && used >= limit.hard_bytes.max(config.repl_backlog_size);
+            let soft = limit.soft_bytes > 0 && used >= limit.soft_bytes.max(config.repl_backlog_size);
+            if !soft {
+                self.soft.remove(&id);
+            }
+            let over = hard
+                || soft && {
+                    let since = *self.soft.entry(id).or_insert_with(Instant::now);
+                    since.elapsed().as_secs() as i64 > limit.soft_seconds
+                };
+            if !over {
+                continue;
+            }
+            shared.stats.worker(shared.workers).output_buffer_disconnections.add(1);
+            let text = format!(
+                "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                id.0, member.info.addr
+            );
+            shared.host.log(Level::Warning, &text);
+            member.replica.dismiss("Connection with replica ends: output buffer limit", 0);
+            self.awaited.retain(|awaited| awaited.member.info.id != id);
+            // The log is given up at once, the socket when it shows.
+            let is_it = |link: &Option<Link>| link.as_ref().is_some_and(|link| link.member.info.id == id);
+            if let Some(slot) = self.links.iter().position(is_it) {
+                self.drop_link(shared, slot, "Connection with replica ends: output buffer limit");
+            }
+        }
+    }
+
+    /// Gives up data sets whose replicas don't come for the stream behind them.
+    fn await_mains(&mut self, shared: &Shared) {
+        let grace = Duration::from_secs(shared.replication.psync_grace_s.load(Relaxed));
+        let present: Vec<ClientId> =
+            shared.replication.with(|state| state.replicas.iter().map(|m| m.info.id).collect());
+        self.awaited.retain_mut(|awaited| {
+            let failed = awaited.member.replica.ending().is_some();
+            let sent = awaited.member.replica.state() == ReplicaState::Transmitted;
+            if !present.contains(&awaited.member.info.id) || sent {
+                if failed || !sent {
+                    return false;
+                }
+                let since = *awaited.since.get_or_insert_with(Instant::now);
+                if since.elapsed() > grace {
+                    let text = format!(
+                        "Replica main channel failed to establish PSYNC within the grace period ({} seconds). Freeing \
+                         RDB client {}.",
+                        grace.as_secs(),
+                        awaited.member.info.id.0
+                    );
+                    sync::log(shared, &text);
+                    awaited.member.replica.dismiss("Connection with replica ends: no main channel", 0);
+                    return false;
+                }
+            }
+            !failed
+        });
+        shared.replication.waiting_psync.store(self.awaited.len(), Relaxed);
+    }
+
     /// Begins a snapshot for those who wait, if it is time.
     fn begin_sync(&mut self, shared: &Arc<Shared>, config: &Config) {
         let waits = |link: &&Link| matches!(link.phase, Phase::WaitStart);
         let Some(first) = self.links.iter().flatten().find(waits) else { return };
-        let (is_new, is_eof) = (first.member.replica.conf.is_new(), first.member.replica.conf.eof);
+        let conf = &first.member.replica.conf;
+        let (is_eof, what) = (conf.eof, wanted(conf));
+        let diskless = is_eof && (config.repl_diskless_sync || conf.rdb_channel || what.filter.is_partial());
         let alike = |link: &Link| {
+            let conf = &link.member.replica.conf;
             matches!(link.phase, Phase::WaitStart)
-                && link.member.replica.conf.is_new() == is_new
-                && link.member.replica.conf.eof == is_eof
+                && wanted(conf) == what
+                && conf.eof == is_eof
+                && (diskless || !conf.rdb_channel)
         };
-        let diskless = config.repl_diskless_sync && is_eof;
         if diskless {
             let count = self.links.iter().flatten().filter(|link| alike(link)).count() as u64;
             let enough =
@@ -344,9 +564,9 @@ impl Replicas {
         let slots: Vec<usize> =
             (0..self.links.len()).filter(|&slot| self.links[slot].as_ref().is_some_and(alike)).collect();
         let begun = if diskless {
-            self.sync_to_sockets(shared, config, &slots, is_new)
+            self.sync_to_sockets(shared, config, &slots, what)
         } else {
-            self.sync_to_file(shared, config, &slots, is_new)
+            self.sync_to_file(shared, config, &slots, what)
         };
         if let Err(error) = begun {
             shared.host.log(Level::Warning, &format!("Snapshot for replicas can't begin: {error}"));
@@ -358,7 +578,7 @@ impl Replicas {
         shared: &Arc<Shared>,
         config: &Config,
         slots: &[usize],
-        is_new: bool,
+        what: Wanted,
     ) -> io::Result<()> {
         let mut links: Vec<Link> = slots.iter().filter_map(|&slot| self.links[slot].take()).collect();
         for link in &mut links {
@@ -367,28 +587,57 @@ impl Replicas {
         let timeout = Duration::from_secs(config.repl_timeout);
         let mark: [u8; 40] = mark();
         let handle = self.handle.clone();
-        let mut fanout = Some(Fanout::new(links, timeout, mark));
+        let apart = links.iter().any(|link| link.member.replica.conf.rdb_channel);
+        let mut awaited = Vec::new();
+        let mut fanout = Some(Fanout::new(links, shared.clone(), timeout, mark));
         let open = |start: &Start| {
             let mut out = fanout.take().ok_or(io::ErrorKind::Other)?;
+            // The stream may go on at once: nobody may take what it needs before we look again.
+            shared.replication.keep_at_most(start.offset);
             for link in &mut out.links {
                 announce(link, start);
+                if link.member.replica.conf.rdb_channel {
+                    awaited.push(AwaitedMain {
+                        member: link.member.clone(),
+                        position: start.offset,
+                        since: None,
+                    });
+                }
                 link.say(b"$EOF:");
                 link.say(&mark);
                 link.say(b"\r\n");
-                link.member.replica.set_state(ReplicaState::Sending);
+                link.member.replica.set_state(ReplicaState::WaitEnd);
             }
             Ok(out)
         };
+        let own = shared.clone();
         let done = move |result: io::Result<Fanout>, _: Start| {
             // Those that failed are closed already.
-            if let Ok(links) = result.and_then(Fanout::finish) {
-                handle.put(Intake::Synced(links));
+            match result.and_then(Fanout::finish) {
+                Ok(links) => {
+                    sync::log(&own, "Background RDB transfer terminated with success");
+                    handle.put(Intake::Synced(links));
+                }
+                Err(error) => {
+                    own.host.log(Level::Warning, &format!("Background RDB transfer error: {error}"));
+                }
             }
         };
-        let started = sync::start(shared, is_new, open, done)?;
-        if let (None, Some(fanout)) = (started, fanout) {
+        let how = if apart { "dual-channel" } else { "normal sync" };
+        let started = sync::start(shared, what, open, done)?;
+        self.awaited.append(&mut awaited);
+        shared.replication.waiting_psync.store(self.awaited.len(), Relaxed);
+        match (started, fanout) {
             // Another one is under way: they go on waiting.
-            fanout.links.into_iter().for_each(|link| self.add(shared, link));
+            (None, Some(fanout)) => fanout.links.into_iter().for_each(|link| self.add(shared, link)),
+            _ => {
+                sync::log(
+                    shared,
+                    &format!("Starting BGSAVE for SYNC with target: replicas sockets using: {how}"),
+                );
+                let pid = std::process::id();
+                sync::log(shared, &format!("Background RDB transfer started by pid {pid}"));
+            }
         }
         Ok(())
     }
@@ -398,12 +647,15 @@ impl Replicas {
         shared: &Arc<Shared>,
         config: &Config,
         slots: &[usize],
-        is_new: bool,
+        what: Wanted,
     ) -> io::Result<()> {
         let handle = self.handle.clone();
         let name = format!("temp-{}-repl.rdb", std::process::id());
         let target = path(&config.dbfilename);
-        let open = |_: &Start| sync::temp_file(&name);
+        let open = |start: &Start| {
+            shared.replication.keep_at_most(start.offset);
+            sync::temp_file(&name)
+        };
         let done = move |result: io::Result<TempFile>, _: Start| {
             let kept = result.and_then(|mut file| {
                 file.flush()?;
@@ -412,7 +664,14 @@ impl Replicas {
             });
             handle.put(Intake::File(kept.map_err(|error| error.to_string())));
         };
-        let Some(start) = sync::start(shared, is_new, open, done)? else { return Ok(()) };
+        let Some(start) = sync::start(shared, what, open, done)? else { return Ok(()) };
+        sync::log(shared, "Starting BGSAVE for SYNC with target: disk");
+        let job = shared.persist.job.lock().clone();
+        let eof = slots
+            .first()
+            .and_then(|&slot| self.links[slot].as_ref())
+            .is_some_and(|l| l.member.replica.conf.eof);
+        self.file = Some(FileSync { start: start.clone(), wanted: what, eof, job });
         for &slot in slots {
             if let Some(link) = self.links[slot].as_mut() {
                 announce(link, &start);
@@ -424,9 +683,18 @@ impl Replicas {
     }
 }
 
+/// What a replica understands and wants.
+fn wanted(conf: &ReplicaConf) -> Wanted {
+    Wanted { is_new: conf.is_new(), filter: conf.filter }
+}
+
 /// Tells a replica where its stream will begin.
 fn announce(link: &mut Link, start: &Start) {
-    if link.knows_psync {
+    if link.member.replica.conf.rdb_channel {
+        let db = start.db.map_or(-1, |db| i64::from(db.0));
+        let client = link.member.info.id.0;
+        link.say(format!("$ENDOFF:{} {} {db} {client}\r\n", start.offset, start.id).as_bytes());
+    } else if link.knows_psync {
         link.say(format!("+FULLRESYNC {} {}\r\n", start.id, start.offset).as_bytes());
     }
     link.set_position(start.offset);
@@ -449,21 +717,4 @@ fn mark() -> [u8; 40] {
         *to = from;
     }
     mark
-}
-
-/// What a replica has still to read counts as its output; the log itself keeps `repl-backlog-size` anyway.
-fn is_over_limit(link: &mut Link, config: &Config, end: u64) -> bool {
-    let limit = config.client_output_buffer_limit.replica;
-    let online =
-        matches!(link.phase, Phase::Online | Phase::WaitAck | Phase::WaitFile | Phase::SendFile { .. });
-    let used = if online { end.saturating_sub(link.position()) } else { 0 } + link.unsent() as u64;
-    if limit.hard_bytes > 0 && used >= limit.hard_bytes.max(config.repl_backlog_size) {
-        return true;
-    }
-    if limit.soft_bytes > 0 && used >= limit.soft_bytes.max(config.repl_backlog_size) {
-        let since = *link.soft_since.get_or_insert_with(Instant::now);
-        return since.elapsed().as_secs() as i64 > limit.soft_seconds;
-    }
-    link.soft_since = None;
-    false
 }

@@ -1,32 +1,23 @@
 //! The link to our primary: connects, shakes hands, takes the data set over, runs the stream, and begins again when it
 //! breaks.
 
-use super::link::clock_ms;
+use super::wire::{Attempt, LOOK, Place, Wire, is_quiet};
 use kara_base::ids::DbIndex;
-use kara_engine::config::{Config, DisklessLoad};
 use kara_engine::log::Level;
-use kara_engine::replication::sync::{load_from_primary, log, temp_file};
+use kara_engine::replication::Link;
+use kara_engine::replication::sync::log;
 use kara_engine::replication::upstream::{Stream, continued, set_link};
-use kara_engine::replication::{Link, Upstream};
 use kara_engine::shared::Shared;
-use kara_persist::rdb::file::path;
-use kara_replication::handshake::{Greeting, Handshake, Next, Preamble};
-use kara_replication::ids::ReplId;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use kara_replication::handshake::{Greeting, Handshake, Next};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How soon a change of role is seen while the primary is silent.
-const LOOK: Duration = Duration::from_millis(100);
-/// Between two attempts.
+/// From the beginning of one attempt to the next.
 const RETRY: Duration = Duration::from_secs(1);
 const CHUNK: usize = 128 << 10;
-/// Answers of the handshake are lines of at most this length.
-const LINE_MAX: usize = 4 << 10;
 
 /// Runs until the process ends.
 pub fn run(shared: &Arc<Shared>) {
@@ -36,44 +27,26 @@ pub fn run(shared: &Arc<Shared>) {
             std::thread::sleep(LOOK);
             continue;
         }
+        let begun = Instant::now();
         let attempt = Attempt { shared, primary: &primary, epoch, config: shared.config.load() };
         if let Err(error) = attempt.run() {
             shared.host.log(Level::Warning, &error);
         }
         set_link(shared, epoch, Link::Connect);
-        let ended = Instant::now();
-        while ended.elapsed() < RETRY && shared.replication.epoch() == epoch {
+        while begun.elapsed() < RETRY && shared.replication.epoch() == epoch {
             std::thread::sleep(LOOK);
         }
     }
 }
 
-struct Attempt<'a> {
-    shared: &'a Arc<Shared>,
-    primary: &'a Upstream,
-    epoch: u64,
-    config: Arc<Config>,
-}
-
-/// The socket with what was read ahead.
-struct Wire {
-    stream: TcpStream,
-    ahead: Vec<u8>,
-}
-
 impl Attempt<'_> {
-    fn timeout(&self) -> Duration {
-        Duration::from_secs(self.config.repl_timeout)
-    }
-
     fn run(&self) -> Result<(), String> {
         let host = String::from_utf8_lossy(&self.primary.host).into_owned();
         log(self.shared, &format!("Connecting to PRIMARY {host}:{}", self.primary.port));
         set_link(self.shared, self.epoch, Link::Connecting);
-        let stream = connect(&host, self.primary.port, self.timeout())
-            .map_err(|error| format!("Error condition on socket for SYNC: {error}"))?;
+        let mut wire = self.connect()?;
         log(self.shared, "PRIMARY <-> REPLICA sync started");
-        let mut wire = Wire { stream, ahead: Vec::new() };
+        set_link(self.shared, self.epoch, Link::Handshake);
         let db = match self.shake_hands(&mut wire)? {
             Next::Continue(id) => {
                 log(self.shared, "Successful partial resynchronization with primary.");
@@ -85,9 +58,17 @@ impl Attempt<'_> {
             Next::Full(id, offset) => {
                 log(self.shared, &format!("Full resync from primary: {id}:{offset}"));
                 set_link(self.shared, self.epoch, Link::Sync);
-                self.take_data(&mut wire, &id, offset)?
+                self.take_data(&mut wire, &Place { id, offset, db: None })?
+            }
+            Next::DualChannel => {
+                log(self.shared, "Dual channel replication: PSYNC is not possible, initialize RDB channel.");
+                set_link(self.shared, self.epoch, Link::Sync);
+                self.take_data_apart(&mut wire)?
             }
             Next::Later(text) | Next::Unknown(text) => {
+                if self.primary.failover {
+                    self.shared.replication.failover_rejected(self.shared, self.epoch);
+                }
                 return Err(format!("PRIMARY is not able to synchronize now: {text}"));
             }
             Next::Fail(text) => return Err(text),
@@ -99,9 +80,10 @@ impl Attempt<'_> {
         self.follow(wire, db)
     }
 
-    fn shake_hands(&self, wire: &mut Wire) -> Result<Next, String> {
+    /// What we tell a primary of ourselves.
+    pub(super) fn greeting(&self) -> Greeting {
         let config = &self.config;
-        let greeting = Greeting {
+        Greeting {
             user: config.primaryuser.clone(),
             password: config.primaryauth.clone(),
             port: if config.replica_announce_port > 0 { config.replica_announce_port } else { config.port },
@@ -112,16 +94,14 @@ impl Attempt<'_> {
                 state.resumable.then(|| (state.ids.id.clone(), next))
             }),
             failover: self.primary.failover,
-        };
-        let (mut shake, mut request) = Handshake::begin(greeting);
+            dual_channel: config.dual_channel_replication_enabled,
+        }
+    }
+
+    fn shake_hands(&self, wire: &mut Wire) -> Result<Next, String> {
+        let (mut shake, mut request) = Handshake::begin(self.greeting());
         loop {
-            let sent = wire.stream.write_all(&request);
-            sent.map_err(|error| format!("Failed to send a request to the PRIMARY: {error}"))?;
-            let mut line = wire.line(self)?;
-            while line.is_empty() {
-                // It will answer later.
-                line = wire.line(self)?;
-            }
+            let line = wire.ask(self, &request)?;
             match shake.line(&line) {
                 Next::Send(next) => request = next,
                 end => return Ok(end),
@@ -129,125 +109,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// Replaces our data by those that come. Gives what the stream has selected.
-    fn take_data(&self, wire: &mut Wire, id: &ReplId, offset: u64) -> Result<DbIndex, String> {
-        let frame = loop {
-            if let Some(frame) = Preamble::parse(&wire.line(self)?)? {
-                break frame;
-            }
-        };
-        self.note_sync(
-            0,
-            if let Preamble::Bytes(n) = frame { i64::try_from(n).unwrap_or(i64::MAX) } else { -1 },
-        );
-        let empty = (0..self.shared.keyspace.databases() as u32)
-            .all(|db| self.shared.keyspace.stats(DbIndex(db)).keys == 0);
-        let direct = match self.config.repl_diskless_load {
-            DisklessLoad::Disabled | DisklessLoad::SwapDb => false,
-            DisklessLoad::OnEmptyDb => empty,
-            DisklessLoad::FlushBeforeLoad => true,
-        };
-        if direct {
-            self.load_directly(wire, id, offset, &frame)
-        } else {
-            self.load_by_file(wire, id, offset, &frame)
-        }
-    }
-
-    fn note_sync(&self, read: u64, total: i64) {
-        self.shared.replication.with(|state| {
-            if let Some(primary) = &mut state.primary {
-                primary.sync_read = read;
-                primary.sync_total = total;
-                primary.sync_ms = clock_ms();
-            }
-        });
-    }
-
-    fn load_directly(
-        &self,
-        wire: &mut Wire,
-        id: &ReplId,
-        offset: u64,
-        frame: &Preamble,
-    ) -> Result<DbIndex, String> {
-        let left = if let Preamble::Bytes(n) = frame { *n } else { u64::MAX };
-        let input = Incoming { attempt: self, wire, left, read: 0, told: Instant::now() };
-        let (db, rest, input) = load_from_primary(self.shared, self.epoch, id, offset, input)?;
-        let left = input.left;
-        let mut behind = rest;
-        behind.append(&mut wire.ahead);
-        wire.ahead = behind;
-        match frame {
-            Preamble::Bytes(_) if left > 0 => Err("The data set ended before its length".to_owned()),
-            Preamble::Bytes(_) => Ok(db),
-            Preamble::Mark(mark) => {
-                while wire.ahead.len() < mark.len() {
-                    wire.more(self)?;
-                }
-                let is_whole = wire.ahead.starts_with(mark);
-                wire.ahead.drain(..mark.len());
-                // The data are loaded by now; without the mark they are not what was sent.
-                is_whole.then_some(db).ok_or("Replication stream EOF marker is broken".to_owned())
-            }
-        }
-    }
-
-    /// Clients see the old data until the new ones are all here.
-    fn load_by_file(
-        &self,
-        wire: &mut Wire,
-        id: &ReplId,
-        offset: u64,
-        frame: &Preamble,
-    ) -> Result<DbIndex, String> {
-        let failed =
-            |error: io::Error| format!("Write error or short write writing to the DB dump file: {error}");
-        let name = format!("temp-{}.{}.rdb", clock_ms() / 1000, std::process::id());
-        let mut file = temp_file(&name).map_err(failed)?;
-        let mut read: u64 = 0;
-        loop {
-            let whole = match frame {
-                Preamble::Bytes(total) => {
-                    let n = usize::try_from(total - read).unwrap_or(usize::MAX).min(wire.ahead.len());
-                    file.write_all(&wire.ahead[..n]).map_err(failed)?;
-                    wire.ahead.drain(..n);
-                    read += n as u64;
-                    read == *total
-                }
-                Preamble::Mark(mark) => {
-                    // The mark may be under way in pieces: its length is held back.
-                    let ends = wire.ahead.ends_with(mark);
-                    let n = wire.ahead.len().saturating_sub(mark.len());
-                    file.write_all(&wire.ahead[..n]).map_err(failed)?;
-                    wire.ahead.drain(..n);
-                    read += n as u64;
-                    if ends {
-                        wire.ahead.clear();
-                    }
-                    ends
-                }
-            };
-            self.note_sync(
-                read,
-                if let Preamble::Bytes(n) = frame { i64::try_from(*n).unwrap_or(i64::MAX) } else { -1 },
-            );
-            if whole {
-                break;
-            }
-            wire.more(self)?;
-        }
-        file.flush().map_err(failed)?;
-        let target = path(&self.config.dbfilename);
-        file.rename_to(&target).map_err(failed)?;
-        let input = File::open(&target).map_err(failed)?;
-        let input = Living { file: input, wire, told: Instant::now() };
-        load_from_primary(self.shared, self.epoch, id, offset, input).map(|(db, _, _)| db)
-    }
-
     /// Runs the stream until the link or the role ends.
-    fn follow(&self, wire: Wire, db: DbIndex) -> Result<(), String> {
-        let Wire { stream: mut socket, ahead } = wire;
+    fn follow(&self, mut wire: Wire, db: DbIndex) -> Result<(), String> {
+        let ahead = wire.take_ahead();
+        let mut socket = wire.stream;
         let address = |result: io::Result<std::net::SocketAddr>| {
             result.map_or_else(|_| String::new(), |a| a.to_string())
         };
@@ -262,7 +127,7 @@ impl Attempt<'_> {
         }
         drop(ahead);
         loop {
-            if self.shared.replication.epoch() != self.epoch {
+            if !self.is_current() {
                 return Err("Connection with primary ended: the role has changed".to_owned());
             }
             if stream.is_killed() {
@@ -287,129 +152,17 @@ impl Attempt<'_> {
         }
     }
 
-    fn acknowledge(&self, socket: &mut TcpStream) -> Result<(), String> {
-        let offset = self.shared.replication.backlog.end().to_string();
-        let text = format!("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n${}\r\n{offset}\r\n", offset.len());
-        socket.write_all(text.as_bytes()).map_err(|error| format!("Connection with primary lost: {error}"))
-    }
-}
-
-fn is_quiet(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
-/// A name is looked up anew each time: it may have moved.
-fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(LOOK))?;
-                stream.set_write_timeout(Some(timeout))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
+    /// Tells the primary what we have processed, and what of it is on our disk.
+    fn acknowledge(&self, socket: &mut std::net::TcpStream) -> Result<(), String> {
+        let replication = &self.shared.replication;
+        let offset = replication.backlog.end().to_string();
+        replication.mark(self.shared);
+        let durable = replication.durable(self.shared).map(|offset| offset.to_string());
+        let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", offset.as_bytes()];
+        if let Some(durable) = &durable {
+            words.extend([b"FACK".as_slice(), durable.as_bytes()]);
         }
-    }
-    Err(last)
-}
-
-impl Wire {
-    /// Reads something, at most until the primary has been silent for too long or the role changes.
-    fn more(&mut self, attempt: &Attempt) -> Result<(), String> {
-        let begun = Instant::now();
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err("I/O error trying to sync with PRIMARY: connection lost".to_owned()),
-                Ok(n) => {
-                    self.ahead.extend_from_slice(&buffer[..n]);
-                    return Ok(());
-                }
-                Err(e) if is_quiet(&e) => {}
-                Err(e) => return Err(format!("I/O error trying to sync with PRIMARY: {e}")),
-            }
-            if attempt.shared.replication.epoch() != attempt.epoch {
-                return Err("The role has changed".to_owned());
-            }
-            if begun.elapsed() > attempt.timeout() {
-                return Err("Timeout receiving bulk data from PRIMARY... If the problem persists try to set the 'repl-timeout' parameter in the configuration to a larger value.".to_owned());
-            }
-        }
-    }
-
-    /// The next line, without its end.
-    fn line(&mut self, attempt: &Attempt) -> Result<Vec<u8>, String> {
-        loop {
-            if let Some(end) = self.ahead.iter().take(LINE_MAX).position(|&byte| byte == b'\n') {
-                let mut line: Vec<u8> = self.ahead.drain(..=end).collect();
-                line.pop();
-                if line.last() == Some(&b'\r') {
-                    line.pop();
-                }
-                return Ok(line);
-            }
-            if self.ahead.len() >= LINE_MAX {
-                return Err("The PRIMARY's answer is no line".to_owned());
-            }
-            self.more(attempt)?;
-        }
-    }
-
-    /// The primary sees that we live.
-    fn live(&mut self, told: &mut Instant) {
-        if told.elapsed() >= Duration::from_secs(1) {
-            *told = Instant::now();
-            // A broken link shows soon enough.
-            let _ = self.stream.write_all(b"\n");
-        }
-    }
-}
-
-/// A data set as it comes in.
-struct Incoming<'a, 'b> {
-    attempt: &'a Attempt<'b>,
-    wire: &'a mut Wire,
-    left: u64,
-    read: u64,
-    told: Instant,
-}
-
-impl Read for Incoming<'_, '_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Ok(0);
-        }
-        if self.wire.ahead.is_empty() {
-            self.wire.more(self.attempt).map_err(io::Error::other)?;
-        }
-        self.wire.live(&mut self.told);
-        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-        let n = self.wire.ahead.len().min(into.len()).min(left);
-        into[..n].copy_from_slice(&self.wire.ahead[..n]);
-        self.wire.ahead.drain(..n);
-        self.read += n as u64;
-        if self.left != u64::MAX {
-            self.left -= n as u64;
-        }
-        let total =
-            if self.left == u64::MAX { -1 } else { i64::try_from(self.read + self.left).unwrap_or(i64::MAX) };
-        self.attempt.note_sync(self.read, total);
-        Ok(n)
-    }
-}
-
-/// A file that is loaded while the primary is told that we live.
-struct Living<'a> {
-    file: File,
-    wire: &'a mut Wire,
-    told: Instant,
-}
-
-impl Read for Living<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.wire.live(&mut self.told);
-        self.file.read(into)
+        let request = kara_replication::handshake::request(&words);
+        socket.write_all(&request).map_err(|error| format!("Connection with primary lost: {error}"))
     }
 }

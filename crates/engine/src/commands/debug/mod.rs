@@ -38,10 +38,12 @@ type Subcommand = (&'static str, usize, usize, fn(&mut Cx) -> Outcome);
 const SUBCOMMANDS: &[Subcommand] = &[
     ("AOF-FLUSH-SLEEP", 3, 3, aof_flush_sleep),
     ("ASSERT", 2, 2, assertion),
+    ("CHANGE-REPL-ID", 2, 2, change_repl_id),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, config_rewrite_force_all),
     ("DICT-RESIZING", 3, 3, flag),
     ("DIGEST", 2, 2, digest_all),
     ("DIGEST-VALUE", 2, usize::MAX, digest_values),
+    ("DELAY-RDB-CLIENT-FREE-SECONDS", 3, 3, delay_rdb_client_free),
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help),
     ("HTSTATS", 3, 4, htstats),
@@ -56,6 +58,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("QUICKLIST", 3, 4, quicklist),
     ("QUICKLIST-PACKED-THRESHOLD", 3, 3, quicklist_packed_threshold),
     ("RELOAD", 2, 5, reload),
+    ("REPLICATE", 3, usize::MAX, replicate),
     ("REPLYBUFFER", 4, 4, reply_buffer),
     ("SEGFAULT", 2, 2, segfault),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
@@ -209,6 +212,26 @@ fn config_rewrite_force_all(cx: &mut Cx) -> Outcome {
 fn sleep(cx: &mut Cx) -> Outcome {
     let seconds = parse_float(cx.arg(2)).unwrap_or(0.0).clamp(0.0, 1e6);
     std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+    done(cx)
+}
+
+/// Sends words to the replicas as if they were a command that ran.
+fn replicate(cx: &mut Cx) -> Outcome {
+    let words = cx.args.get(2..).unwrap_or_default();
+    cx.shared.replication.tell_replicas(cx.keys.db, words);
+    done(cx)
+}
+
+/// Nobody can go on with our history any more, nor can we with our primary's.
+fn change_repl_id(cx: &mut Cx) -> Outcome {
+    cx.shared.replication.forget_history();
+    done(cx)
+}
+
+/// How long a data set's connection is kept whose replica doesn't come for the stream.
+fn delay_rdb_client_free(cx: &mut Cx) -> Outcome {
+    let seconds = u64::try_from(cx.int(2)?).unwrap_or(0);
+    cx.shared.replication.psync_grace_s.store(seconds, Relaxed);
     done(cx)
 }
 

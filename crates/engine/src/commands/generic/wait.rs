@@ -1,8 +1,8 @@
-//! WAIT and WAITAOF. As long as there are no replicas and no append-only file, nothing is ever acknowledged: they wait
-//! their time out, unless nothing was asked for.
+//! WAIT and WAITAOF: what they ask for is a goal, which [`crate::replication`] watches.
 
 use crate::blocking::{AtTimeout, WaitFor};
 use crate::commands::prelude::*;
+use crate::replication::{Goal, NO_APPEND_ONLY};
 use kara_keyspace::Kind;
 
 const TIMEOUT: Arg = Arg { name: "timeout", kind: ArgKind::Integer, ..Arg::NEW };
@@ -20,12 +20,16 @@ fn parse_timeout_ms(cx: &Cx, position: usize) -> Result<i64, CommandError> {
     Ok(timeout_ms)
 }
 
-/// Waits for no key until the time is over; answers at once where nothing is asked for or nobody can wait.
-fn wait_for_replicas(cx: &mut Cx, replicas: i64, timeout_ms: i64, at_timeout: AtTimeout) -> Outcome {
-    let wait = WaitFor { at_timeout, ..WaitFor::key(Kind::Stream, 0..0, timeout_ms) };
-    if replicas <= 0 || !cx.wait(wait) {
-        at_timeout.write(cx.shared, cx.reply);
+/// Answers where the goal is reached or nobody can wait; else waits for no key until it is, or the time is over.
+fn wait_for(cx: &mut Cx, goal: Goal, timeout_ms: i64) -> Outcome {
+    let wait = WaitFor { at_timeout: AtTimeout::Goal(goal), ..WaitFor::key(Kind::Stream, 0..0, timeout_ms) };
+    if goal.is_reached(cx.shared) || !cx.wait(wait) {
+        goal.write(cx.shared, cx.reply);
+        return Ok(Effect::None);
     }
+    let replication = &cx.shared.replication;
+    replication.waits().add(cx.session.info.clone(), goal);
+    replication.backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
     Ok(Effect::None)
 }
 
@@ -47,26 +51,15 @@ pub(super) const WAIT: Spec = Spec {
 fn wait(cx: &mut Cx) -> Outcome {
     let replicas = cx.int(1)?;
     let timeout_ms = parse_timeout_ms(cx, 2)?;
-    let replication = &cx.shared.replication;
-    if replication.is_replica() {
+    if cx.shared.replication.is_replica() {
         return Err(CommandError::text(
-            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is \
-             configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+            "ERR WAIT cannot be used with replica instances. Please also note that if a replica is configured to be \
+             writable (which is not the default) writes to replicas are just local and are not propagated.",
         ));
     }
     let offset = cx.session.written;
-    let acknowledged = replication.acknowledged(offset);
-    let enough = i64::try_from(acknowledged).is_ok_and(|n| n >= replicas);
-    let wait =
-        WaitFor { at_timeout: AtTimeout::Replicas(offset), ..WaitFor::key(Kind::Stream, 0..0, timeout_ms) };
-    if enough || !cx.wait(wait) {
-        cx.reply.integer(acknowledged as i64);
-        return Ok(Effect::None);
-    }
-    let wanted = usize::try_from(replicas).unwrap_or(usize::MAX);
-    replication.waits().add(cx.session.info.clone(), offset, wanted);
-    replication.backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
-    Ok(Effect::None)
+    let count = usize::try_from(replicas).unwrap_or(0);
+    wait_for(cx, Goal::Replicas { offset, count }, timeout_ms)
 }
 
 pub(super) const WAITAOF: Spec = Spec {
@@ -96,10 +89,21 @@ fn waitaof(cx: &mut Cx) -> Outcome {
     let replicas = cx.int(2).ok().filter(|n| *n >= 0);
     let replicas = replicas.ok_or(CommandError::text("ERR value is out of range, must be positive"))?;
     let timeout_ms = parse_timeout_ms(cx, 3)?;
-    if local > 0 {
+    if cx.shared.replication.is_replica() {
         return Err(CommandError::text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+            "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and \
+             are not propagated.",
         ));
     }
-    wait_for_replicas(cx, replicas, timeout_ms, AtTimeout::NoDisks)
+    if local > 0 && !cx.config.appendonly {
+        return Err(CommandError::text(NO_APPEND_ONLY));
+    }
+    let goal = Goal::Disks {
+        offset: cx.session.written,
+        count: usize::try_from(replicas).unwrap_or(usize::MAX),
+        local: local > 0,
+        // Everybody's records up to now: whose they are isn't noted.
+        logged: cx.shared.persist.aof.appended(),
+    };
+    wait_for(cx, goal, timeout_ms)
 }

@@ -1,7 +1,11 @@
 //! TIME, ROLE, LASTSAVE and SHUTDOWN.
 
+use crate::blocking::{AtTimeout, WaitFor};
 use crate::commands::prelude::*;
+use crate::replication::farewell::{self, By};
+use crate::session::Origin;
 use crate::shared::ShutdownOptions;
+use kara_keyspace::Kind;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -179,7 +183,7 @@ fn shutdown(cx: &mut Cx) -> Outcome {
         if options != ShutdownOptions::default() {
             return Err(CommandError::Syntax);
         }
-        if !cx.shared.host.abort_shutdown() {
+        if !cx.shared.replication.shutdown.abort(cx.shared) {
             return Err(CommandError::text("ERR No shutdown in progress."));
         }
         cx.reply.ok();
@@ -195,7 +199,14 @@ fn shutdown(cx: &mut Cx) -> Outcome {
     if !cx.keys.space.try_relock_all() {
         return Err(cx.shared.scripts.busy_error());
     }
-    crate::persist::shutdown::prepare(cx.shared, cx.keys.space, options).map_err(CommandError::owned)?;
+    let shutdown = &cx.shared.replication.shutdown;
+    let by = By::Client(cx.session.info.clone());
+    if cx.origin == Origin::Client && shutdown.begin(cx.shared, cx.config, options, by, cx.now_ms) {
+        let key = WaitFor::key(Kind::Stream, 0..0, 0);
+        cx.wait(WaitFor { at_timeout: AtTimeout::Never, ..key });
+        return Ok(Effect::None);
+    }
+    farewell::finish(cx.shared, cx.keys.space, options).map_err(CommandError::owned)?;
     // No answer: the end of the connection is the answer. The locks are never given back.
     cx.shared.host.exit()
 }

@@ -52,6 +52,9 @@ pub(super) fn server(facts: &Facts, page: &mut Page) {
     for (number, listener) in shared.host.listeners().iter().enumerate() {
         page.field(&format!("listener{number}"), listener);
     }
+    if let Some(left_ms) = shared.replication.shutdown.left_ms(facts.cx.now_ms) {
+        page.field("shutdown_in_milliseconds", left_ms);
+    }
 }
 
 pub(super) fn clients(facts: &Facts, page: &mut Page) {

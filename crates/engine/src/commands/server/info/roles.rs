@@ -28,16 +28,17 @@ pub(super) fn replication(facts: &Facts, page: &mut Page) {
         if config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0 {
             page.field("min_slaves_good_slaves", good);
         }
-        page.field("replicas_waiting_psync", 0);
+        page.field("replicas_waiting_psync", replication.waiting_psync.load(Relaxed));
         for (number, member) in state.replicas.iter().enumerate() {
             let replica = &member.replica;
             let line = format!(
-                "ip={},port={},state={},offset={},lag={},type=replica",
+                "ip={},port={},state={},offset={},lag={},type={}",
                 replica.address(),
                 replica.conf.listening_port,
                 replica.state_name(),
                 replica.acked.load(Relaxed),
-                if replica.is_online() { replica.lag_s(now_ms) } else { 0 }
+                if replica.is_online() { replica.lag_s(now_ms) } else { 0 },
+                replica.type_name()
             );
             page.field(&format!("slave{number}"), line);
         }

@@ -17,7 +17,9 @@ pub(super) fn persistence(facts: &Facts, page: &mut Page) {
     };
     let word = |ok: bool| if ok { "ok" } else { "err" };
     page.field("loading", u8::from(loading));
-    page.zeros(&["async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
+    let aside = shared.replication.gate() & crate::replication::gate::ASYNC_LOADING != 0;
+    page.field("async_loading", u8::from(aside));
+    page.zeros(&["current_cow_peak", "current_cow_size", "current_cow_size_age"]);
     let (keys, total) = job.as_ref().map_or((0, 0), |job| (job.collector.keys(), job.keys_total));
     let share = if total == 0 { 0.0 } else { keys as f64 * 100.0 / total as f64 };
     page.field("current_fork_perc", format_args!("{share:.2}"));
