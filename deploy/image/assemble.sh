@@ -6,7 +6,7 @@ root=$1
 program=$2
 
 # The names that the one program is called by.
-names="server check-rdb check-aof"
+names="server cli check-rdb check-aof"
 
 mkdir -p "$root/usr/local/bin" "$root/etc" "$root/data" "$root/proc" "$root/sys" "$root/dev" "$root/tmp"
 chmod 1777 "$root/tmp"
@@ -17,6 +17,10 @@ for family in kara valkey redis; do
         ln -sf kara "$root/usr/local/bin/$family-$name"
     done
 done
+# A name that this build doesn't know would start a server: better no such program.
+case "$("$root/usr/local/bin/valkey-cli" --version </dev/null)" in
+    "Valkey server"*) rm "$root"/usr/local/bin/*-cli ;;
+esac
 ln -sf kara "$root/usr/local/bin/kara-entrypoint"
 ln -sf kara "$root/usr/local/bin/kara-health"
 

@@ -145,6 +145,10 @@ def main(kara):
             assert urllib.request.urlopen(f"http://127.0.0.1:{image.metrics}/{page}", timeout=10).status == 200
         ports = ["--metrics-port", str(image.metrics), "--port", str(image.port)]
         image.output([*image.health, *ports])
+        for name in ("valkey-cli", "redis-cli"):
+            if (image.root / "usr/local/bin" / name).exists():
+                said = image.output([name, "-p", str(image.port), "-a", "secret", "--no-auth-warning", "GET", "kept"])
+                assert said.strip() == "by the last save", said
         image.stop(process, server)
         assert (image.data / "dump.rdb").exists(), list(image.data.iterdir())
         image.output([*image.health, *ports], code=1)

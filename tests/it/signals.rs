@@ -66,7 +66,9 @@ fn force_ends_without_a_save() {
 fn a_second_interrupt_is_obeyed_at_once() {
     let mut server = Server::start(&["--busy-reply-threshold", "100000"]);
     let mut client = server.client();
-    client.send(&[vec![b"EVAL".to_vec(), b"while true do end".to_vec(), b"0".to_vec()]]).unwrap();
+    // It holds its key's shard.
+    let script = b"redis.call('SET', KEYS[1], 1) while true do end".to_vec();
+    client.send(&[vec![b"EVAL".to_vec(), script, b"1".to_vec(), b"k".to_vec()]]).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     signal(&server, "-INT");
     std::thread::sleep(Duration::from_millis(300));

@@ -57,7 +57,8 @@ impl Routes {
 
     /// Why clients had better go elsewhere for now.
     fn unready(&self) -> Option<&'static str> {
-        if self.host.is_stopping() {
+        // What waits for replicas ends soon, too.
+        if self.host.is_stopping() || self.shared.replication.shutdown.is_pending() {
             return Some("stopping");
         }
         if self.shared.loading.load(Relaxed) {
