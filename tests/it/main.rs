@@ -16,6 +16,8 @@ mod differential;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
+mod eviction;
+#[cfg(test)]
 mod expiry;
 #[cfg(test)]
 mod files;

@@ -65,10 +65,19 @@ pub fn scrape(arguments: &[String]) -> Outcome {
 
 /// `cargo xtask collections`: likewise.
 pub fn collections(arguments: &[String]) -> Outcome {
+    measurement("collections", arguments)
+}
+
+/// `cargo xtask hitratio`: likewise.
+pub fn hitratio(arguments: &[String]) -> Outcome {
+    measurement("hitratio", arguments)
+}
+
+fn measurement(name: &str, arguments: &[String]) -> Outcome {
     crate::peers::run(&[])?;
     let programs = kara("fast")?;
     run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
-    run(Command::new(programs.join("collections")).args(arguments))
+    run(Command::new(programs.join(name)).args(arguments))
 }
 
 /// `cargo xtask replication`: likewise.

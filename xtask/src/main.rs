@@ -40,6 +40,11 @@ const COMMANDS: &[Command] = &[
         build::replication,
     ),
     (
+        "hitratio",
+        "[--requests N] [--keys N] [--room N]: share of a skewed trace that a full cache finds, beside Valkey",
+        build::hitratio,
+    ),
+    (
         "suite",
         "--tree CHECKOUT [--unit U].. [--io-threads N] [--logs DIR] [--json FILE]: Valkey's Tcl suite on our programs",
         suite::run,

@@ -3,6 +3,7 @@
 //! Knows nothing of the protocol, of keys or of sockets; everything here can be tested by itself.
 
 pub mod alloc;
+pub mod cgroup;
 pub mod clock;
 pub mod crc16;
 pub mod crc64;

@@ -110,6 +110,32 @@ pub fn allocator_stats() -> Option<AllocatorStats> {
     })
 }
 
+/// Any of the allocator's figures by its name; `None` where there is none of that name, or it isn't a number.
+pub fn allocator_figure(name: &[u8]) -> Option<u64> {
+    let name = std::ffi::CString::new(name).ok()?;
+    #[cfg(feature = "jemalloc")]
+    return size_figure(&name);
+    #[cfg(not(feature = "jemalloc"))]
+    return None.filter(|_: &u64| name.is_empty());
+}
+
+/// Whether threads of the allocator's own give freed pages back to the OS.
+pub fn set_allocator_threads(on: bool) {
+    #[cfg(feature = "jemalloc")]
+    // SAFETY: "background_thread" takes a bool of the given length; nothing is read back.
+    unsafe {
+        tikv_jemalloc_sys::mallctl(
+            c"background_thread".as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            (&raw const on).cast_mut().cast(),
+            size_of::<bool>(),
+        );
+    }
+    #[cfg(not(feature = "jemalloc"))]
+    let _ = on;
+}
+
 /// jemalloc's figures; there is none here.
 #[cfg(not(feature = "jemalloc"))]
 pub fn allocator_stats() -> Option<AllocatorStats> {

@@ -113,6 +113,8 @@ pub struct ClientInfo {
     pub reply_buffer_bytes: AtomicU64,
     pub reply_buffer_peak: AtomicU64,
     pub total_bytes: AtomicU64,
+    /// What of it is part of the sum that `maxmemory-clients` limits.
+    counted_bytes: AtomicU64,
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
@@ -168,6 +170,7 @@ impl ClientInfo {
             reply_buffer_bytes: AtomicU64::new(0),
             reply_buffer_peak: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
+            counted_bytes: AtomicU64::new(0),
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
             commands: AtomicU64::new(0),
@@ -201,6 +204,8 @@ impl ClientInfo {
 pub struct Clients {
     next_id: AtomicU64,
     by_id: RwLock<BTreeMap<ClientId, Arc<ClientInfo>>>,
+    /// What all clients but replicas take, bytes.
+    memory: AtomicI64,
 }
 
 impl Clients {
@@ -216,7 +221,50 @@ impl Clients {
 
     /// Removes a client that is gone.
     pub fn remove(&self, id: ClientId) {
-        self.by_id.write().remove(&id);
+        if let Some(client) = self.by_id.write().remove(&id) {
+            self.count(&client, 0);
+        }
+    }
+
+    /// A client takes so many bytes now. Its worker's to say.
+    #[inline]
+    pub fn note_memory(&self, client: &ClientInfo, bytes: u64) {
+        if client.total_bytes.load(Relaxed) != bytes || client.counted_bytes.load(Relaxed) != bytes {
+            client.total_bytes.store(bytes, Relaxed);
+            let counts = matches!(client.kind(), ClientKind::Normal | ClientKind::PubSub);
+            self.count(client, if counts && !client.kill.load(Relaxed) { bytes } else { 0 });
+        }
+    }
+
+    /// Puts a client's bytes into the sum, in the place of what it had there. Answers that.
+    fn count(&self, client: &ClientInfo, bytes: u64) -> u64 {
+        let before = client.counted_bytes.swap(bytes, Relaxed);
+        if before != bytes {
+            self.memory.fetch_add(bytes as i64 - before as i64, Relaxed);
+        }
+        before
+    }
+
+    /// What all clients but replicas take, bytes.
+    #[inline]
+    pub fn memory(&self) -> u64 {
+        u64::try_from(self.memory.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// The clients that may be closed for their memory, the largest first.
+    pub fn evictable(&self) -> Vec<Arc<ClientInfo>> {
+        let mut clients = self.all();
+        let is_safe = |client: &ClientInfo| client.flags().contains(ClientFlags::NO_EVICT);
+        clients.retain(|client| client.counted_bytes.load(Relaxed) > 0 && !is_safe(client));
+        clients.sort_by_key(|client| std::cmp::Reverse(client.counted_bytes.load(Relaxed)));
+        clients
+    }
+
+    /// Marks a client to be closed and takes what it holds out of the sum; false if somebody else has.
+    pub fn mark_evicted(&self, client: &ClientInfo) -> bool {
+        let first = !client.kill.swap(true, Relaxed);
+        self.count(client, 0);
+        first
     }
 
     /// One client.

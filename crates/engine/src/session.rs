@@ -231,6 +231,18 @@ impl Session {
         self.end_monitor(shared);
     }
 
+    /// Bytes that the session holds beside its buffers, the small parts by rules of thumb.
+    pub fn memory(&self) -> usize {
+        /// A watched key, a subscription or a prefix: its text, an entry here and one in the table of all.
+        const EACH: usize = 96;
+        let info = &self.info;
+        let subscribed = [&info.subscriptions, &info.pattern_subscriptions, &info.shard_subscriptions];
+        let subscribed: u32 = subscribed.iter().map(|count| count.load(Relaxed)).sum();
+        let prefixes = self.tracking.as_ref().map_or(0, |tracking| tracking.prefixes.len());
+        let queued = self.multi.as_ref().map_or(0, |multi| multi.queue.memory_usage());
+        queued + EACH * (self.watched.len() + subscribed as usize + prefixes)
+    }
+
     /// In RESP2, a subscribed client may only manage its subscriptions.
     pub fn is_subscribed(&self) -> bool {
         self.info.kind() == ClientKind::PubSub

@@ -62,6 +62,8 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     /// Makes changed settings take effect (sockets, log, limits of the process); it may settle fields of `new`. After an
     /// error it is called again with old and new swapped.
     fn apply_config(&self, old: &Config, new: &mut Config, changes: &Changes) -> Result<(), ApplyError>;
+    /// The server has become a replica or a primary, as the settings say.
+    fn role_changed(&self, _: &Config) {}
     /// Writes a line to the log.
     fn log(&self, level: crate::log::Level, text: &str);
     /// `listener0:name=tcp,...` lines' contents for INFO.

@@ -175,8 +175,11 @@ pub struct CommandTotals {
     pub latency: Vec<u64>,
 }
 
-/// Error codes beyond this many different ones are not told apart (a script could make up any number).
-const MAX_ERROR_CODES: usize = 128;
+/// Beyond this many different error codes, those that scripts make up are counted together.
+const MAX_SCRIPT_CODES: usize = 128;
+const OVERFLOW: &str = "ERRORSTATS_OVERFLOW";
+/// The server's own are far fewer than this.
+const MAX_ERROR_CODES: usize = 1024;
 
 /// All counters.
 #[derive(Debug)]
@@ -239,14 +242,25 @@ impl Stats {
 
     /// Counts an error reply by its code (`ERR`, `WRONGTYPE`, ...).
     pub fn count_error(&self, message: &[u8]) {
+        self.count_code(message, MAX_ERROR_CODES);
+    }
+
+    /// Counts an error reply that a script made up.
+    pub fn count_script_error(&self, message: &[u8]) {
+        self.count_code(message, MAX_SCRIPT_CODES);
+    }
+
+    fn count_code(&self, message: &[u8], most: usize) {
         let code = message.split(|byte| matches!(byte, b' ' | b'\r' | b'\n')).next().unwrap_or_default();
         let code = String::from_utf8_lossy(code);
         let code = code.as_ref();
         let mut errors = self.errors.lock();
         if let Some(count) = errors.get_mut(code) {
             *count += 1;
-        } else if errors.len() < MAX_ERROR_CODES {
+        } else if errors.len() < most {
             errors.insert(code.to_string(), 1);
+        } else {
+            *errors.entry(OVERFLOW.to_string()).or_default() += 1;
         }
     }
 
@@ -285,7 +299,10 @@ mod tests {
     #[test]
     fn made_up_error_codes_are_bounded() {
         let stats = Stats::new(1, 1);
-        (0..1000).for_each(|n| stats.count_error(format!("CODE{n} text").as_bytes()));
-        assert_eq!(stats.errors().len(), MAX_ERROR_CODES);
+        (0..1000).for_each(|n| stats.count_script_error(format!("CODE{n} text").as_bytes()));
+        assert_eq!(stats.errors().len(), MAX_SCRIPT_CODES + 1);
+        assert_eq!(stats.errors()[OVERFLOW], 1000 - MAX_SCRIPT_CODES as u64);
+        stats.count_error(b"ERR own");
+        assert_eq!(stats.errors()["ERR"], 1);
     }
 }

@@ -255,6 +255,11 @@ impl<'k> Locked<'k> {
         self.shards.iter().map(|(_, shard)| shard.db(db).stats()).fold(DbStats::default(), DbStats::plus)
     }
 
+    /// Places for keys of a database in the tables of the shards held.
+    pub fn slots(&self, db: DbIndex) -> usize {
+        self.shards.iter().map(|(_, shard)| shard.db(db).table.slots()).sum()
+    }
+
     /// Keys of a database in the shards held.
     pub fn dbsize(&self, db: DbIndex) -> usize {
         self.stats(db).keys

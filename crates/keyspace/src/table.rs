@@ -144,6 +144,11 @@ impl Table {
         segments + self.directory.capacity() * size_of::<Segment>()
     }
 
+    /// Places for entries.
+    pub fn slots(&self) -> usize {
+        self.segments().map(|segment| segment.buckets() * SLOTS).sum()
+    }
+
     /// The directory index of a hash.
     #[inline]
     fn index(&self, hash: u64) -> usize {

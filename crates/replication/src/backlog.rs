@@ -157,8 +157,7 @@ impl Backlog {
     pub fn excess(&self) -> u64 {
         let inner = self.inner.lock();
         let held = (inner.blocks.len() * BLOCK) as u64;
-        // The first block may be read up to nearly its end.
-        held.saturating_sub(inner.size.saturating_add(2 * BLOCK as u64))
+        held.saturating_sub(inner.size.saturating_add(BLOCK as u64))
     }
 
     /// Appends what a primary sent, as it is. `db`: what is selected behind it.
@@ -375,7 +374,7 @@ mod tests {
             backlog.append_raw(piece, None);
         }
         assert_eq!(all(&backlog, 0).unwrap(), bytes);
-        assert_eq!(backlog.excess(), 300_000 / BLOCK as u64 * BLOCK as u64 - BLOCK as u64 - 1000);
+        assert_eq!(backlog.excess(), 300_000 / BLOCK as u64 * BLOCK as u64 - 1000);
         backlog.set_needed(Some(100_000));
         assert!(all(&backlog, 99_999).is_none());
         assert_eq!(all(&backlog, 100_000).unwrap(), &bytes[100_000..]);

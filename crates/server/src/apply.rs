@@ -59,6 +59,9 @@ impl Process {
                 ),
             })?;
         }
+        if changes.contains("jemalloc-bg-thread") {
+            kara_base::usage::set_allocator_threads(new.jemalloc_bg_thread);
+        }
         let scores = ["oom-score-adj", "oom-score-adj-values"];
         if let Some(name) = scores.into_iter().find(|name| changes.contains(name))
             && !self.oom_score.apply(new, new.replicaof.0.is_some(), &self.log)
@@ -84,6 +87,12 @@ impl Process {
             title.show(new, &self.config_file, "");
         }
         Ok(())
+    }
+
+    /// The score of the kernel's choice whom to kill is another one for replicas.
+    pub fn role_changed(&self, config: &Config) {
+        // The log says why, where it can't be set.
+        let _ = self.oom_score.apply(config, config.replicaof.0.is_some(), &self.log);
     }
 
     /// Removes what must not outlive the process.

@@ -2,7 +2,7 @@
 
 use crate::pacing::Seen;
 use crate::transport::Transport;
-use kara_engine::clients::{ClientFlags, ClientId};
+use kara_engine::clients::{ClientFlags, ClientId, ClientInfo};
 use kara_engine::session::Session;
 use kara_resp::ParseState;
 use std::io::{self, ErrorKind, Read, Write};
@@ -126,9 +126,10 @@ impl Conn {
         self.output.len() - self.sent
     }
 
-    /// Bytes of memory in buffers.
-    pub fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.capacity() + self.parse.memory()
+    /// Bytes of memory that the client takes: buffers, what it queued, watches, subscribes to and tracks.
+    pub fn memory(&self) -> usize {
+        let buffers = self.input.capacity() + self.output.capacity() + self.parse.memory();
+        size_of::<Conn>() + size_of::<ClientInfo>() + buffers + self.session.memory()
     }
 
     /// Sends `bytes` behind what is waiting; what the socket doesn't take is kept.

@@ -215,6 +215,10 @@ impl Host for ServerHost {
         Ok(())
     }
 
+    fn role_changed(&self, config: &Config) {
+        self.0.process.role_changed(config);
+    }
+
     fn log(&self, level: Level, text: &str) {
         self.0.process.log.log(level, text);
     }

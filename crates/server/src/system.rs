@@ -82,10 +82,13 @@ impl OomScore {
     /// log says why it couldn't be done.
     pub fn apply(&self, config: &Config, is_replica: bool, log: &Log) -> bool {
         let mut base = self.base.load(Relaxed);
-        if base == NOT_READ {
-            if config.oom_score_adj == OomScoreAdj::No {
+        if config.oom_score_adj == OomScoreAdj::No {
+            if base == NOT_READ {
                 return true;
             }
+            // Switched off: the next time counts from what somebody else may have written by then.
+            self.base.store(NOT_READ, Relaxed);
+        } else if base == NOT_READ {
             let read = fs::read_to_string(OOM_FILE).map_err(|e| os_text(&e));
             base = match read.and_then(|text| text.trim().parse::<i32>().map_err(|e| e.to_string())) {
                 Ok(base) => base,
@@ -113,6 +116,23 @@ fn wanted_score(config: &Config, is_replica: bool, base: i32) -> i32 {
         OomScoreAdj::Relative => base.saturating_add(value).clamp(-1000, 1000),
         OomScoreAdj::Absolute => value.clamp(-1000, 1000),
     }
+}
+
+/// Warns where the kernel would end the process before the server knows that memory is scarce.
+pub fn warn_of_missing_limit(config: &Config, log: &Log) {
+    if let Some(limit) = kara_base::cgroup::memory_limit().filter(|_| config.maxmemory == 0) {
+        log.log(Level::Warning, &format!("WARNING: {}", missing_limit(limit)));
+    }
+}
+
+/// A quarter is left for clients' buffers, saving, replication and what the allocator keeps.
+fn missing_limit(limit: u64) -> String {
+    let best = limit / 4 * 3;
+    format!(
+        "no maxmemory is set, but the cgroup of this process may use {limit} bytes at most: beyond that the kernel ends \
+         it. Recommended: maxmemory {}mb (or maxmemory 75%), with a maxmemory-policy that fits.",
+        best >> 20
+    )
 }
 
 /// Warns of settings of the kernel that hurt.
@@ -188,6 +208,11 @@ pub fn check_system(out: &mut dyn std::io::Write) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_the_cgroup_recommends_three_quarters() {
+        assert!(missing_limit(2 << 30).contains("maxmemory 1536mb"), "{}", missing_limit(2 << 30));
+    }
 
     #[test]
     fn warnings() {

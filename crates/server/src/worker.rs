@@ -11,7 +11,7 @@ use crate::pacing::Pacing;
 use crate::replication::NewReplica;
 use crate::transport::Transport;
 use kara_base::clock::Tick;
-use kara_engine::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
+use kara_engine::clients::{ClientFlags, ClientId, ClientKind};
 use kara_engine::pipeline::{Engine, Flow};
 use kara_engine::scripting::busy;
 use kara_engine::shared::Shared;
@@ -251,10 +251,16 @@ impl Worker {
     fn serve(&mut self, slot: usize) {
         let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else { return };
         let end = self.serve_conn(&mut conn, slot);
-        if end == End::Keep && !conn.session.close_now {
-            self.conns[slot] = Some(conn);
-        } else {
-            self.conns[slot] = Some(conn);
+        let keep = end == End::Keep && !conn.session.close_now;
+        if keep {
+            publish_figures(&self.shared, &conn);
+        }
+        let evicted = keep && {
+            self.engine.limit_clients();
+            conn.session.info.kill.load(Relaxed)
+        };
+        self.conns[slot] = Some(conn);
+        if !keep || evicted {
             self.close(slot, end);
         }
     }
@@ -399,7 +405,6 @@ impl Worker {
         let (end, consumed) = self.run_requests(conn, &input);
         conn.input = input;
         conn.consume(consumed);
-        publish_figures(conn);
         end
     }
 
@@ -408,9 +413,6 @@ impl Worker {
         let (end, consumed) = self.run_requests(conn, input);
         if end == End::Keep {
             conn.keep_input(&input[consumed..]);
-        }
-        if conn.input.capacity() > 0 {
-            publish_figures(conn);
         }
         (end, consumed)
     }
@@ -655,6 +657,8 @@ impl Worker {
         self.free.push(slot);
         match (conn.session.handover.take(), self.host.replicas()) {
             (Some(request), Some(replicas)) if end == End::Close => {
+                // Replicas' memory is counted by itself.
+                self.shared.clients.note_memory(&conn.session.info, 0);
                 let output = conn.output.split_off(conn.sent);
                 let info = conn.session.info.clone();
                 replicas.adopt(NewReplica { transport: conn.transport, info, request: *request, output });
@@ -683,7 +687,7 @@ impl Worker {
             if self.shared.reply_resizing.load(Relaxed) {
                 info.reply_buffer_bytes.store(room as u64, Relaxed);
             }
-            publish_figures(conn);
+            publish_figures(&self.shared, conn);
             let timed_out = idle_limit_ms > 0
                 && idle_ms > idle_limit_ms
                 && info.kind() == ClientKind::Normal
@@ -704,11 +708,11 @@ enum Parsed {
     Nothing,
 }
 
-/// Buffer sizes, for CLIENT LIST.
-fn publish_figures(conn: &Conn) {
+/// Buffer sizes and all that the client takes, for CLIENT LIST and `maxmemory-clients`.
+fn publish_figures(shared: &Shared, conn: &Conn) {
     let info = &conn.session.info;
     info.query_bytes.store(conn.input.len() as u64, Relaxed);
     info.query_capacity.store(conn.input.capacity() as u64, Relaxed);
-    info.total_bytes
-        .store((conn.buffer_bytes() + size_of::<Conn>() + size_of::<ClientInfo>()) as u64, Relaxed);
+    limits::publish(conn);
+    shared.clients.note_memory(info, conn.memory() as u64);
 }

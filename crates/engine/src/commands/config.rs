@@ -94,6 +94,7 @@ fn resetstat(cx: &mut Cx) -> Outcome {
     cx.shared.persist.before_counters_reset(cx.shared);
     cx.shared.stats.reset();
     cx.shared.exceeded.reset();
+    cx.shared.reclaimer.reset_freed();
     cx.shared.observe.rates.reset();
     cx.shared.observe.turns.reset();
     cx.reply.ok();
@@ -168,6 +169,9 @@ fn set(cx: &mut Cx) -> Outcome {
             if let Some(log) = cx.shared.persist.aof.log() {
                 log.set_timestamps(cx.shared.config.load().aof_timestamp_enabled);
             }
+            if changes.contains("maxmemory") {
+                warn_of_excess(cx);
+            }
             if changes.contains("appendonly") {
                 switch_aof(cx)?;
             }
@@ -175,6 +179,20 @@ fn set(cx: &mut Cx) -> Outcome {
             Ok(Effect::None)
         }
         Err(error) => Err(CommandError::owned(error.to_string())),
+    }
+}
+
+/// The new `maxmemory` is less than what is in use.
+fn warn_of_excess(cx: &Cx) {
+    let limit = cx.shared.config.load().maxmemory;
+    let used = crate::evict::gauge::counted(cx.shared, limit);
+    if limit > 0 && used > limit {
+        let text = format!(
+            "WARNING: the new maxmemory value set via CONFIG SET ({limit}) is smaller than the current memory usage \
+             ({used}). This will result in key eviction and/or the inability to accept new write commands depending \
+             on the maxmemory-policy."
+        );
+        cx.shared.host.log(Level::Warning, &text);
     }
 }
 

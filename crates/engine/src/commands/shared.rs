@@ -2,6 +2,9 @@
 //! replies.
 
 use super::prelude::*;
+use crate::clients::ClientKind;
+use crate::config::Config;
+use crate::session::Session;
 use kara_encoding::listpack::Element;
 use kara_resp::Writer;
 
@@ -45,6 +48,22 @@ pub(super) const COUNT_OUT_OF_RANGE: CommandError = CommandError::text(
 
 /// Random picks with repetitions stop here: what the reference would go on writing until memory ends.
 const REPLY_BYTES_MAX: u64 = 1 << 30;
+
+/// Closes a client that asks for so many random picks that its limit of unread output would be exceeded by far, as if
+/// they had been made.
+pub(super) fn close_if_beyond_output(
+    session: &mut Session,
+    config: &Config,
+    count: i64,
+    element_bytes: usize,
+) {
+    let bytes = count.unsigned_abs().saturating_mul(element_bytes as u64 + 16);
+    let limit = match session.info.kind() {
+        ClientKind::PubSub => config.client_output_buffer_limit.pubsub.hard_bytes,
+        _ => config.client_output_buffer_limit.normal.hard_bytes,
+    };
+    session.close_now |= limit > 0 && bytes > REPLY_BYTES_MAX.max(2 * limit);
+}
 
 /// How many random picks a negative `count` asks for, each of about `element_bytes`.
 pub(super) fn repeated_picks(count: i64, element_bytes: usize) -> Result<usize, CommandError> {

@@ -6,6 +6,7 @@ use super::DIRECTIVES;
 /// Directives whose value something acts on (INFO showing it isn't enough).
 const IN_EFFECT: &[&str] = &[
     "active-expire-effort",
+    "activedefrag",
     "always-show-logo",
     "aof-load-truncated",
     "aof-timestamp-enabled",
@@ -46,6 +47,7 @@ const IN_EFFECT: &[&str] = &[
     "hz",
     "import-mode",
     "io-threads",
+    "jemalloc-bg-thread",
     "key-load-delay",
     "latency-monitor-threshold",
     "latency-tracking",
@@ -67,6 +69,7 @@ const IN_EFFECT: &[&str] = &[
     "lua-enable-insecure-api",
     "maxclients",
     "maxmemory",
+    "maxmemory-clients",
     "maxmemory-eviction-tenacity",
     "maxmemory-policy",
     "maxmemory-samples",

@@ -221,7 +221,7 @@ directives! {
     max_new_connections_per_cycle: u64 = 10, "max-new-connections-per-cycle", int(1, 1000);
     max_new_tls_connections_per_cycle: u64 = 1, "max-new-tls-connections-per-cycle", int(1, 1000);
     maxclients: u64 = 10_000, "maxclients", int(1, u32::MAX as i128);
-    maxmemory: u64 = 0, "maxmemory", mem(0, u64::MAX as i128);
+    maxmemory: u64 = 0, "maxmemory", mem_share();
     maxmemory_clients: ClientsMemory = ClientsMemory::Bytes(0), "maxmemory-clients", Any;
     maxmemory_eviction_tenacity: u64 = 10, "maxmemory-eviction-tenacity", int(0, 100);
     maxmemory_policy: MaxmemoryPolicy = MaxmemoryPolicy::NoEviction, "maxmemory-policy", Any;

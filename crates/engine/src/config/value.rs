@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use kara_base::number::{parse_i64, parse_memory};
 use kara_base::text::push_quoted;
+use kara_base::{cgroup, usage};
 
 /// Why a value was refused: the text after "... - " in CONFIG SET's error, and the last line of a fatal
 /// configuration error.
@@ -88,6 +89,8 @@ pub(super) enum Unit {
     Plain,
     /// Bytes, with `k`, `kb`, `m`, `mb`, `g`, `gb` behind them.
     Memory,
+    /// The same, or a percentage of the memory that the process may use.
+    MemoryShare,
 }
 
 /// Limits of a number, both inclusive. `settle` may move an accepted value or refuse it for another reason.
@@ -111,6 +114,18 @@ pub(super) const fn mem(min: i128, max: i128) -> NumberRule {
     NumberRule { unit: Unit::Memory, min, max, settle: Ok }
 }
 
+/// A number of bytes, or a percentage of the cgroup's limit (of the machine's memory where there is none).
+pub(super) const fn mem_share() -> NumberRule {
+    NumberRule { unit: Unit::MemoryShare, min: 0, max: u64::MAX as i128, settle: Ok }
+}
+
+/// So many percent of the memory that the process may use; `None`: not a percentage.
+fn share_of_memory(arg: &[u8]) -> Option<u64> {
+    let percent = parse_i64(arg.strip_suffix(b"%")?).filter(|percent| (1..=100).contains(percent))?;
+    let whole = cgroup::memory_limit().unwrap_or_else(usage::total_memory);
+    u64::try_from(u128::from(whole) * percent as u128 / 100).ok()
+}
+
 /// A whole number in `min..=max` that `settle` has the last word on.
 pub(super) const fn settled(rule: NumberRule, settle: fn(i128) -> Result<i128, &'static str>) -> NumberRule {
     NumberRule { unit: rule.unit, min: rule.min, max: rule.max, settle }
@@ -118,19 +133,23 @@ pub(super) const fn settled(rule: NumberRule, settle: fn(i128) -> Result<i128, &
 
 impl NumberRule {
     fn read(&self, arg: &[u8]) -> Result<i128, Fault> {
-        let value = match self.unit {
-            Unit::Plain => i128::from(
-                parse_i64(arg).ok_or(Fault::Borrowed("argument couldn't be parsed into an integer"))?,
-            ),
-            // A directive with a negative limit takes plain negative numbers beside memory sizes.
-            Unit::Memory => match parse_memory(arg) {
-                Some(bytes) => i128::from(bytes),
-                None if self.min < 0 => parse_i64(arg)
-                    .map(i128::from)
-                    .ok_or(Fault::Borrowed("argument must be a memory value"))?,
-                None => return Err(Fault::Borrowed("argument must be a memory value")),
-            },
-        };
+        let value =
+            match self.unit {
+                Unit::Plain => i128::from(
+                    parse_i64(arg).ok_or(Fault::Borrowed("argument couldn't be parsed into an integer"))?,
+                ),
+                // A directive with a negative limit takes plain negative numbers beside memory sizes.
+                Unit::MemoryShare if arg.ends_with(b"%") => i128::from(share_of_memory(arg).ok_or(
+                    Fault::Borrowed("argument must be a memory value or a percentage from 1% to 100%"),
+                )?),
+                Unit::Memory | Unit::MemoryShare => match parse_memory(arg) {
+                    Some(bytes) => i128::from(bytes),
+                    None if self.min < 0 => parse_i64(arg)
+                        .map(i128::from)
+                        .ok_or(Fault::Borrowed("argument must be a memory value"))?,
+                    None => return Err(Fault::Borrowed("argument must be a memory value")),
+                },
+            };
         if value < self.min || value > self.max {
             return Err(format!("argument must be between {} and {} inclusive", self.min, self.max).into());
         }
@@ -139,7 +158,7 @@ impl NumberRule {
 
     fn line(&self, value: i128) -> Vec<u8> {
         match (self.unit, u64::try_from(value)) {
-            (Unit::Memory, Ok(bytes)) => memory_text(bytes),
+            (Unit::Memory | Unit::MemoryShare, Ok(bytes)) => memory_text(bytes),
             _ => value.to_string().into_bytes(),
         }
     }

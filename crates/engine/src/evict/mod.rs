@@ -1,9 +1,11 @@
 //! Eviction: `used_memory` stays within `maxmemory`. Each worker looks before each of its commands, and frees what is too
-//! much itself: by samples and a pool, as the reference, one shard locked at a time.
+//! much itself: by samples and a pool, as the reference, one shard locked at a time. Clients that take too much are
+//! `clients`' business.
 //!
 //! Boundary: what is evicted goes the way of every deletion (`Keys::evict`): the snapshot's guard, the journal, events.
 //! Nothing here runs under a command's locks.
 
+mod clients;
 pub mod gauge;
 mod pool;
 

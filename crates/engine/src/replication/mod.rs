@@ -387,6 +387,7 @@ impl Replication {
         self.set_gate(gate::REPLICA | gate::LINK_DOWN, true);
         drop(state);
         shared.config.update(|config| config.replicaof.0 = Some((host.to_vec(), port)));
+        shared.host.role_changed(&shared.config.load());
         self.changed.notify_all();
         waits::unblock_all(shared);
     }
@@ -417,6 +418,7 @@ impl Replication {
         self.set_gate(gate::REPLICA | gate::LINK_DOWN, false);
         drop(state);
         shared.config.update(|config| config.replicaof.0 = None);
+        shared.host.role_changed(&shared.config.load());
         self.changed.notify_all();
     }
 

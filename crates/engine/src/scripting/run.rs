@@ -167,7 +167,7 @@ fn fail(cx: &mut Cx, failure: &Failure) {
     cx.reply.error_bytes(&text);
     if !failure.is_counted {
         cx.stats.error_replies.add(1);
-        cx.shared.stats.count_error(&text);
+        cx.shared.stats.count_script_error(&text);
         cx.stats.command(cx.command.id).failed.add(1);
     }
 }

@@ -119,7 +119,12 @@ impl StrBuf {
         if total <= cap {
             return Ok(());
         }
-        let ample = if total < DOUBLING_MAX { total * 2 } else { total.saturating_add(total / 4) };
+        let ample = match total {
+            // Whether it will grow isn't known yet.
+            _ if self.len() == 0 => total,
+            0..DOUBLING_MAX => total * 2,
+            _ => total.saturating_add(total / 4),
+        };
         let new = layout(ample).ok_or(OutOfMemory { bytes: total })?;
         let old = layout(cap).ok_or(OutOfMemory { bytes: total })?;
         // SAFETY: the block was allocated with `old` (a capacity maps to the layout it came from), and the new size

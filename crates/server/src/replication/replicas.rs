@@ -444,6 +444,7 @@ impl Replicas {
             let lag =
                 if matches!(link.phase, Phase::Online) { end.saturating_sub(link.position()) } else { 0 };
             info.output_bytes.store(lag + link.unsent() as u64, Relaxed);
+            info.total_bytes.store((link.unsent() + size_of::<Link>()) as u64, Relaxed);
             if matches!(link.phase, Phase::WaitStart | Phase::WaitFile)
                 && link.knows_psync
                 && link.since.elapsed() > Duration::from_secs(1)

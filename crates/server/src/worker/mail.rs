@@ -1,6 +1,6 @@
 //! A worker's mailbox: new connections, orders, and messages for its clients.
 
-use super::{End, Worker, limits};
+use super::{End, Worker, limits, publish_figures};
 use crate::conn::{Conn, Sent};
 use crate::host::Mail;
 use kara_engine::clients::ClientId;
@@ -95,13 +95,15 @@ impl Worker {
             let mut written = 0;
             let sent = conn.flush(&mut written);
             if let Some(conn) = self.conns[slot].as_ref() {
-                limits::publish(conn);
+                publish_figures(&self.shared, conn);
                 self.count_written(conn, written);
             }
             if sent == Sent::Broken {
                 self.close(slot, End::Close);
             }
+            self.engine.limit_clients();
         }
+        self.read_own_mail(None);
     }
 
     /// Holds a connection back whose messages other workers can't send as fast as it publishes them. Its client waits

@@ -50,6 +50,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("LISTPACK", 3, 3, listpack),
     ("LOADAOF", 2, 2, load_aof),
     ("LOG", 3, 3, log),
+    ("MALLCTL", 3, 3, mallctl),
     ("OBJECT", 3, 4, object),
     ("PANIC", 2, 2, panic_now),
     ("PAUSE-CRON", 3, 3, pause_cron),
@@ -288,14 +289,25 @@ fn stringmatch_len(cx: &mut Cx) -> Outcome {
     Ok(Effect::None)
 }
 
+/// A figure of the allocator by its name.
+fn mallctl(cx: &mut Cx) -> Outcome {
+    let Some(value) = kara_base::usage::allocator_figure(cx.arg(2)) else {
+        return Err(CommandError::text("ERR No such file or directory"));
+    };
+    cx.reply.integer(i64::try_from(value).unwrap_or(i64::MAX));
+    Ok(Effect::None)
+}
+
 fn htstats(cx: &mut Cx) -> Outcome {
     let db = u64::try_from(cx.int(2)?).ok().and_then(|n| cx.shared.keyspace.db(n));
     let db = db.ok_or(CommandError::text("ERR Out of range database"))?;
     let stats = cx.keys.space.stats(db);
     let text = format!(
-        "[Dictionary HT]\nHash table 0 stats (main hash table):\n number of entries: {}\n[Expires HT]\n number of \
-         entries: {}\n",
-        stats.keys, stats.expires
+        "[Dictionary HT]\nHash table 0 stats (main hash table):\n table size: {}\n number of entries: {}\n[Expires \
+         HT]\n number of entries: {}\n",
+        cx.keys.space.slots(db),
+        stats.keys,
+        stats.expires
     );
     cx.reply.verbatim("txt", text.as_bytes());
     Ok(Effect::None)

@@ -2,8 +2,8 @@
 
 use super::super::prelude::*;
 use super::super::shared::{
-    COUNT_OUT_OF_RANGE, KEY, ONE_LOOK, ONE_READ, OUT_OF_RANGE, ScanExtra, ScanOptions, as_i64, parse_cursor,
-    repeated_picks, reply_element, reply_scan,
+    COUNT_OUT_OF_RANGE, KEY, ONE_LOOK, ONE_READ, OUT_OF_RANGE, ScanExtra, ScanOptions, as_i64,
+    close_if_beyond_output, parse_cursor, repeated_picks, reply_element, reply_scan,
 };
 use super::field_now_ms;
 use kara_keyspace::value::hash::{Hash, Pair};
@@ -349,6 +349,7 @@ fn hrandfield_count(cx: &mut Cx, now: i64, rng: &mut kara_base::rng::Rng) -> Out
         hash.sample(usize::try_from(count).unwrap_or(usize::MAX), now, rng, &mut show);
     } else if let Some(pair) = hash.random(now, rng) {
         let size = pair.field.len() + if with_values { pair.value.len() } else { 0 };
+        close_if_beyond_output(cx.session, cx.config, count, size);
         let picks = repeated_picks(count, size)?;
         // Neither a listpack's walk to a rank nor a search among expired fields is made more than once.
         let few: Vec<Pair<'_>> = if hash.is_listpack() || hash.expiring() > 0 {

@@ -3,6 +3,7 @@
 use super::info::View;
 use crate::clients::ClientKind;
 use crate::config::Config;
+use crate::evict::gauge;
 use crate::observe::note_peak;
 use kara_base::usage::{self, AllocatorStats};
 use kara_keyspace::DbStats;
@@ -23,6 +24,10 @@ pub(super) struct MemoryUse {
     /// Of clients that aren't replicas.
     pub clients: u64,
     pub replicas: u64,
+    /// The replication log: what the backlog's size covers, and all of it.
+    pub backlog: u64,
+    pub replication_log: u64,
+    pub aof_buffer: u64,
     pub keys: u64,
     /// All but the data: start-up, clients, index.
     pub overhead: u64,
@@ -48,6 +53,14 @@ impl MemoryUse {
             let sum = if client.kind() == ClientKind::Replica { &mut replicas } else { &mut clients };
             *sum += client.total_bytes.load(Relaxed);
         }
+        let log = &shared.replication.backlog;
+        let (replication_log, excess) = (log.memory() as u64, log.excess());
+        let backlog = replication_log - excess.min(replication_log);
+        // Replicas read the one log: what is kept for them beyond its size is theirs.
+        replicas += excess;
+        let aof_buffer = gauge::aof_buffer(&shared.persist);
+        let scripts = shared.scripts.usage();
+        let scripts = scripts.cached_bytes + scripts.library_bytes;
         let keys = dbs.iter().map(|db| db.keys as u64).sum();
         let startup = shared.startup_memory.load(Relaxed);
         MemoryUse {
@@ -64,8 +77,17 @@ impl MemoryUse {
             }),
             clients,
             replicas,
+            backlog,
+            replication_log,
+            aof_buffer,
             keys,
-            overhead: startup + clients + replicas + MemoryUse::index_of(keys),
+            overhead: startup
+                + clients
+                + replicas
+                + backlog
+                + aof_buffer
+                + scripts
+                + MemoryUse::index_of(keys),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::super::prelude::*;
 use super::super::shared::{
-    COUNT_OUT_OF_RANGE, KEY, ONE_READ, ONE_TAKE, removed, repeated_picks, reply_element,
+    COUNT_OUT_OF_RANGE, KEY, ONE_READ, ONE_TAKE, close_if_beyond_output, removed, repeated_picks,
+    reply_element,
 };
 use super::config;
 use kara_keyspace::Collection;
@@ -153,7 +154,9 @@ fn srandmember_count(cx: &mut Cx, rng: &mut kara_base::rng::Rng) -> Outcome {
         set.sample(wanted, rng, |member| reply_element(cx.reply, member));
         return Ok(Effect::None);
     }
-    let picks = repeated_picks(count, set.random(rng).map_or(0, |member| member.len()))?;
+    let size = set.random(rng).map_or(0, |member| member.len());
+    close_if_beyond_output(cx.session, cx.config, count, size);
+    let picks = repeated_picks(count, size)?;
     // A listpack's walk to a rank is long: it is read into a vector once.
     let small: Vec<Element<'_>> =
         if matches!(set, Set::Listpack(_)) { set.iter().collect() } else { Vec::new() };

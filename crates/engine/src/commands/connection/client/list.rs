@@ -619,7 +619,8 @@ fn list(cx: &mut Cx) -> Outcome {
     let filter = Filter::parse(cx, 2, false)?;
     let mut text = String::new();
     for client in cx.shared.clients.all() {
-        if filter.matches(&client, cx.session.id(), cx.now_ms) {
+        // Who is being closed by another worker is as good as gone.
+        if !client.kill.load(Relaxed) && filter.matches(&client, cx.session.id(), cx.now_ms) {
             text.push_str(&describe(&client, cx.shared, cx.now_ms));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Facts, Page};
 use crate::commands::server::memory_use::{self, MemoryUse};
+use crate::evict::gauge;
 use kara_base::number::human_bytes;
 use kara_base::usage::{self, CpuTime, Whose};
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,15 +49,14 @@ pub(super) fn memory(facts: &Facts, page: &mut Page) {
     page.field("rss_overhead_bytes", m.rss_overhead_bytes());
     page.field("mem_fragmentation_ratio", format_args!("{:.2}", m.total_fragmentation_ratio()));
     page.field("mem_fragmentation_bytes", m.total_fragmentation_bytes());
-    let log = facts.cx.shared.replication.backlog.memory() as u64;
-    page.zeros(&["mem_not_counted_for_evict"]);
-    page.field("mem_replication_backlog", log.min(facts.cx.config.repl_backlog_size));
-    page.field("mem_total_replication_buffers", log);
-    page.field("mem_replicas_repl_buffer", facts.cx.shared.replication.buffered.load(Relaxed));
+    page.field("mem_not_counted_for_evict", gauge::not_counted(shared));
+    page.field("mem_replication_backlog", m.backlog);
+    page.field("mem_total_replication_buffers", m.replication_log);
+    page.field("mem_replicas_repl_buffer", shared.replication.buffered.load(Relaxed));
     page.field("mem_clients_slaves", m.replicas);
     page.field("mem_clients_normal", m.clients);
     page.zeros(&["mem_cluster_links", "mem_cluster_slot_import", "mem_cluster_slot_export"]);
-    page.zeros(&["mem_aof_buffer"]);
+    page.field("mem_aof_buffer", m.aof_buffer);
     page.field("mem_allocator", usage::allocator_name());
     page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running"]);
     page.field("lazyfree_pending_objects", shared.reclaimer.pending());
