@@ -123,9 +123,10 @@ impl<'a, 'k> Keys<'a, 'k> {
         self.events.notify(db, Class::EXPIRED, "expired", key);
     }
 
-    /// Deletes a key, as the server is short of memory, and tells everybody.
-    pub(crate) fn evict(&mut self, key: &HashedKey, lazy: bool) {
-        let Some(entry) = self.space.remove(self.db, key) else { return };
+    /// Deletes a key, as the server is short of memory, and tells everybody. Answers the bytes that it took.
+    pub(crate) fn evict(&mut self, key: &HashedKey, lazy: bool) -> u64 {
+        let Some(entry) = self.space.remove(self.db, key) else { return 0 };
+        let bytes = entry.memory_usage(SAMPLES) as u64;
         if self.policy.journal_on {
             let name = if lazy { "UNLINK" } else { "DEL" };
             self.preceding.push((self.db, OwnedCommand::new(name).arg(key.bytes)));
@@ -135,9 +136,9 @@ impl<'a, 'k> Keys<'a, 'k> {
         self.events.gone(self.db, key.bytes);
         self.events.notify(self.db, Class::EVICTED, "evicted", key.bytes);
         if lazy && entry.is_expensive_to_free() {
-            let bytes = entry.memory_usage(SAMPLES) as u64;
             self.reclaimer.free_large(Box::new(entry), bytes);
         }
+        bytes
     }
 
     /// Frees an entry, elsewhere where that is worth it and wanted.

@@ -255,13 +255,19 @@ impl Worker {
         if keep {
             publish_figures(&self.shared, &conn);
         }
-        let evicted = keep && {
-            self.engine.limit_clients();
-            conn.session.info.kill.load(Relaxed)
-        };
         self.conns[slot] = Some(conn);
-        if !keep || evicted {
+        if !keep {
             self.close(slot, end);
+        }
+        self.limit_clients();
+    }
+
+    /// Closes clients where all of them together take too much.
+    fn limit_clients(&mut self) {
+        for client in self.engine.limit_clients() {
+            if let Some(&slot) = self.by_id.get(&client) {
+                self.close(slot, End::Close);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! `maxmemory-clients`: the largest clients are closed where all of them together take too much.
 
+use crate::clients::ClientId;
 use crate::log::Level;
 use crate::pipeline::Engine;
 use crate::shared::Message;
@@ -8,22 +9,24 @@ use crate::shared::Message;
 const LEAST_LIMIT: u64 = 128 << 10;
 
 impl Engine {
-    /// Behind a connection's turn: closes clients, the largest first, until the rest takes less than the limit.
+    /// Behind a connection's turn: closes clients, the largest first, until the rest takes no more than the limit. The
+    /// worker's own are its to close, at once; they are answered.
     #[inline]
-    pub fn limit_clients(&mut self) {
-        if let Some(limit) = self.config.maxmemory_clients.limit_bytes(self.config.maxmemory) {
-            let limit = limit.max(LEAST_LIMIT);
-            if self.shared.clients.memory() >= limit {
-                self.evict_clients(limit);
+    pub fn limit_clients(&mut self) -> Vec<ClientId> {
+        match self.config.maxmemory_clients.limit_bytes(self.config.maxmemory) {
+            Some(limit) if self.shared.clients.memory() > limit.max(LEAST_LIMIT) => {
+                self.evict_clients(limit.max(LEAST_LIMIT))
             }
+            _ => Vec::new(),
         }
     }
 
     #[cold]
-    fn evict_clients(&mut self, limit: u64) {
+    fn evict_clients(&mut self, limit: u64) -> Vec<ClientId> {
         let shared = &*self.shared;
+        let mut own = Vec::new();
         for client in shared.clients.evictable() {
-            if shared.clients.memory() < limit {
+            if shared.clients.memory() <= limit {
                 break;
             }
             if !shared.clients.mark_evicted(&client) {
@@ -34,13 +37,12 @@ impl Engine {
             shared.stats.worker(self.worker).evicted_clients.add(1);
             let text = format!("Evicting client: id={} addr={}", client.id, client.addr);
             shared.host.log(Level::Notice, &text);
-            let message = Message::Kill { client: client.id };
             if client.worker == self.worker {
-                shared.host.post_to_self(client.worker, message);
-                self.own_mail = true;
+                own.push(client.id);
             } else {
-                shared.host.post(client.worker, message);
+                shared.host.post(client.worker, Message::Kill { client: client.id });
             }
         }
+        own
     }
 }

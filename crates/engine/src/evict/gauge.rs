@@ -75,7 +75,8 @@ fn pending(reclaimer: &Reclaimer, limit: u64) -> u64 {
 /// Bytes that don't count, as they would only grow by evicting: what replicas have yet to read beyond the backlog's
 /// size, and what is on its way into the append-only file.
 pub(crate) fn not_counted(shared: &Shared) -> u64 {
-    shared.replication.backlog.excess() + aof_buffer(&shared.persist)
+    let replication = &shared.replication;
+    replication.backlog.excess() + replication.link_bytes.load(Relaxed) + aof_buffer(&shared.persist)
 }
 
 /// Bytes that wait to be written to the append-only file.

@@ -55,7 +55,8 @@ enum Relief {
 /// What one try did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    Evicted,
+    /// A key that took so many bytes.
+    Evicted(u64),
     /// The samples held nothing, or other threads held the shards.
     Missed,
     /// There is no key that may go.
@@ -160,12 +161,16 @@ impl Engine {
         let limit = self.config.maxmemory;
         let time = time_limit(self.config.maxmemory_eviction_tenacity);
         let start = Instant::now();
+        // What telling of evictions takes until it is sent must not cause more of them.
+        let wanted = counted(shared, limit).saturating_sub(limit);
+        let mut freed = 0;
         let mut relief = loop {
             match self.evict_one(shared, space, &mut before) {
                 Step::NoKeys => break Relief::Full,
-                Step::Evicted | Step::Missed => {}
+                Step::Evicted(bytes) => freed += bytes,
+                Step::Missed => {}
             }
-            if counted(shared, limit) <= limit {
+            if freed >= wanted || counted(shared, limit) <= limit {
                 break Relief::Done;
             }
             if start.elapsed() > time {
@@ -208,8 +213,8 @@ impl Engine {
                 continue;
             }
             let key = HashedKey { bytes: &candidate.key, hash: candidate.hash };
-            if self.evict_key(shared, space, candidate.db, &key, before) {
-                return Step::Evicted;
+            if let Some(freed) = self.evict_key(shared, space, candidate.db, &key, before) {
+                return Step::Evicted(freed);
             }
         }
         found
@@ -221,11 +226,8 @@ impl Engine {
         let Some(candidate) = self.evictor.pool.pop() else { return found };
         let key = HashedKey { bytes: &candidate.key, hash: candidate.hash };
         let held = space.try_relock_shard(shared.keyspace.shard_of(candidate.hash));
-        if held && self.evict_key(shared, space, candidate.db, &key, before) {
-            Step::Evicted
-        } else {
-            Step::Missed
-        }
+        let freed = if held { self.evict_key(shared, space, candidate.db, &key, before) } else { None };
+        freed.map_or(Step::Missed, Step::Evicted)
     }
 
     /// Offers samples to the pool: `each` keys of every database in a random shard, and in those behind it until there
@@ -270,7 +272,8 @@ impl Engine {
         found
     }
 
-    /// Evicts a key whose shard is held, and tells everybody. False: it is gone already, or no longer one that may go.
+    /// Evicts a key whose shard is held, and tells everybody. Answers the bytes that it took; `None`: it is gone already, or
+    /// no longer one that may go.
     fn evict_key(
         &mut self,
         shared: &Shared,
@@ -278,14 +281,14 @@ impl Engine {
         db: DbIndex,
         key: &HashedKey<'_>,
         before: &mut Before<'_>,
-    ) -> bool {
+    ) -> Option<u64> {
         let volatile = is_volatile(self.config.maxmemory_policy);
         if !space.find(db, key).is_some_and(|entry| !volatile || entry.expire_at_ms().is_some()) {
-            return false;
+            return None;
         }
         let begun = (self.config.latency_monitor_threshold > 0).then(Instant::now);
         let lazy = self.config.lazyfree_lazy_eviction;
-        self.keys_outside_commands(shared, space, db).evict(key, lazy);
+        let freed = self.keys_outside_commands(shared, space, db).evict(key, lazy);
         if let Some(begun) = begun {
             let took_ms = begun.elapsed().as_millis() as u64;
             if took_ms >= self.config.latency_monitor_threshold {
@@ -298,7 +301,7 @@ impl Engine {
             self.serve_ready(space);
         }
         self.post_evicted(before);
-        true
+        Some(freed)
     }
 
     /// Posts what there is to tell; what the client at hand is told goes in front of its command's answer.

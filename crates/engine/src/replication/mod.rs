@@ -158,6 +158,8 @@ pub struct Replication {
     pub buffered: AtomicU64,
     /// The end of the process, while it waits for replicas.
     pub shutdown: farewell::Farewell,
+    /// Memory in buffers of links to replicas.
+    pub link_bytes: AtomicU64,
     waits: waits::Waits,
     pub(crate) own_keys: own_keys::OwnKeys,
 }
@@ -200,6 +202,7 @@ impl Default for Replication {
             psync_grace_s: AtomicU64::new(60),
             buffered: AtomicU64::new(0),
             shutdown: farewell::Farewell::default(),
+            link_bytes: AtomicU64::new(0),
             waits: waits::Waits::default(),
             own_keys: own_keys::OwnKeys::default(),
         }

@@ -54,6 +54,30 @@ pub struct Link {
     parse: ParseState,
     /// The socket takes nothing for now.
     pub blocked: bool,
+    noted: Noted,
+}
+
+/// A link's buffers, as part of the sum over all links.
+struct Noted {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl Noted {
+    fn set(&mut self, bytes: u64) {
+        if bytes != self.bytes {
+            let sum = &self.shared.replication.link_bytes;
+            sum.fetch_add(bytes, Relaxed);
+            sum.fetch_sub(self.bytes, Relaxed);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 impl Link {
@@ -65,6 +89,7 @@ impl Link {
         out: Vec<u8>,
     ) -> Link {
         Link {
+            noted: Noted { shared: shared.clone(), bytes: 0 },
             transport,
             member,
             shared,
@@ -108,6 +133,7 @@ impl Link {
 
     /// Sends what waits; true once nothing does.
     pub fn flush(&mut self) -> io::Result<bool> {
+        self.noted.set((self.out.capacity() + self.input.capacity()) as u64);
         while self.sent < self.out.len() {
             match self.transport.write(&self.out[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),

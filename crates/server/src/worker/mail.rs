@@ -101,9 +101,8 @@ impl Worker {
             if sent == Sent::Broken {
                 self.close(slot, End::Close);
             }
-            self.engine.limit_clients();
+            self.limit_clients();
         }
-        self.read_own_mail(None);
     }
 
     /// Holds a connection back whose messages other workers can't send as fast as it publishes them. Its client waits

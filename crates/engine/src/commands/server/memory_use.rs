@@ -49,15 +49,18 @@ impl MemoryUse {
         let resident = usage::resident_memory();
         let allocator = usage::allocator_stats();
         let (mut clients, mut replicas) = (0, 0);
-        for client in shared.clients.all() {
-            let sum = if client.kind() == ClientKind::Replica { &mut replicas } else { &mut clients };
+        let mut has_replicas = false;
+        for client in shared.clients.all().iter().filter(|client| !client.kill.load(Relaxed)) {
+            let is_replica = client.kind() == ClientKind::Replica;
+            has_replicas |= is_replica;
+            let sum = if is_replica { &mut replicas } else { &mut clients };
             *sum += client.total_bytes.load(Relaxed);
         }
         let log = &shared.replication.backlog;
         let (replication_log, excess) = (log.memory() as u64, log.excess());
         let backlog = replication_log - excess.min(replication_log);
         // Replicas read the one log: what is kept for them beyond its size is theirs.
-        replicas += excess;
+        replicas += if has_replicas { excess } else { 0 };
         let aof_buffer = gauge::aof_buffer(&shared.persist);
         let scripts = shared.scripts.usage();
         let scripts = scripts.cached_bytes + scripts.library_bytes;
