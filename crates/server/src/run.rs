@@ -52,6 +52,7 @@ impl Server {
         secret: [u64; 4],
     ) -> io::Result<Self> {
         let current = config.load();
+        kara_base::usage::set_allocator_threads(current.jemalloc_bg_thread);
         let workers = (current.io_threads as usize).max(1);
         let shards = if workers == 1 { 1 } else { (workers * SHARDS_PER_WORKER).next_power_of_two() };
         let listeners = Listeners::open(&current)?;

@@ -44,7 +44,6 @@ pub fn prepare(program: &[u8], args: &[Vec<u8>]) -> Result<Prepared, ExitCode> {
     }
     system::warn_of_kernel_settings(&loaded.config, &log);
     system::warn_of_missing_limit(&loaded.config, &log);
-    kara_base::usage::set_allocator_threads(loaded.config.jemalloc_bg_thread);
     let supervision = Supervision::of_process(&loaded.config);
     let is_daemon = loaded.config.daemonize && !supervision.is_active();
     if is_daemon {
