@@ -38,9 +38,12 @@ fn main() -> ExitCode {
     let mut short = false;
     for policy in ["allkeys-lru", "allkeys-lfu"] {
         let (ours, theirs) = (Server::start(&arguments), Server::reference(&[]));
-        let (ours, theirs) = hit_ratios(&ours, &theirs, policy, trace, seed);
+        let [(ours, our_keys), (theirs, their_keys)] = hit_ratios(&ours, &theirs, policy, trace, seed);
         short |= ours < theirs - MARGIN;
-        println!("{policy:<12} {ours:>6.2} %, reference {theirs:>6.2} %, {:+.2} points", ours - theirs);
+        println!(
+            "{policy:<12} {ours:>6.2} % with {our_keys} keys, reference {theirs:>6.2} % with {their_keys}, {:+.2} points",
+            ours - theirs
+        );
     }
     if short { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

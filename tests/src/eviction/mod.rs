@@ -117,6 +117,11 @@ impl Cache {
         (self.hits, self.asked) = (0, 0);
     }
 
+    /// How many keys it holds.
+    pub fn keys(&mut self) -> i64 {
+        self.client.call(&["DBSIZE"]).integer().unwrap_or(0)
+    }
+
     /// The share of requests that found their key, percent.
     pub fn hit_percent(&self) -> f64 {
         100.0 * self.hits as f64 / self.asked.max(1) as f64
@@ -132,8 +137,9 @@ pub struct Trace {
     pub skew: f64,
 }
 
-/// The hit ratios (percent) of two servers on the same trace at the same time, after a first quarter that fills them.
-pub fn hit_ratios(ours: &Server, theirs: &Server, policy: &str, trace: Trace, seed: u64) -> (f64, f64) {
+/// The hit ratios (percent) of two servers on the same trace at the same time, after a first quarter that fills them, and
+/// the keys that each holds at the end.
+pub fn hit_ratios(ours: &Server, theirs: &Server, policy: &str, trace: Trace, seed: u64) -> [(f64, i64); 2] {
     let mut caches = [ours, theirs].map(|server| Cache::new(server, policy, trace.room));
     let mut zipf = Zipf::new(trace.keys, trace.skew, seed);
     let mut done = 0;
@@ -147,8 +153,7 @@ pub fn hit_ratios(ours: &Server, theirs: &Server, policy: &str, trace: Trace, se
             caches.iter_mut().for_each(Cache::count_from_now);
         }
     }
-    let [ours, theirs] = caches.map(|cache| cache.hit_percent());
-    (ours, theirs)
+    caches.map(|mut cache| (cache.hit_percent(), cache.keys()))
 }
 
 #[cfg(test)]
