@@ -106,3 +106,49 @@ fn a_writable_replica_removes_its_own_keys() {
     client.run("CONFIG SET replica-read-only yes");
     assert!(client.run("SET x v").is_error());
 }
+
+/// Words of the append-only file's increment, a command a line.
+fn logged(server: &Server) -> Vec<String> {
+    let text =
+        std::fs::read_to_string(server.folder().join("appendonlydir/appendonly.aof.1.incr.aof")).unwrap();
+    let mut commands: Vec<String> = Vec::new();
+    let mut lines = text.split("\r\n");
+    while let Some(line) = lines.next() {
+        if line.starts_with('*') {
+            commands.push(String::new());
+        } else if line.starts_with('$')
+            && let (Some(command), Some(word)) = (commands.last_mut(), lines.next())
+        {
+            command.push_str(if command.is_empty() { "" } else { " " });
+            command.push_str(word);
+        }
+    }
+    commands
+}
+
+/// What a command finds expired is logged with what it does, as one transaction; RANDOMKEY's and SCAN's finds one by one.
+#[test]
+fn expired_keys_are_logged_with_the_command_that_found_them() {
+    let server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut client = server.client();
+    client.run("DEBUG SET-ACTIVE-EXPIRE 0");
+    let mut expect = |lines: &[&str], wanted: &[&str]| {
+        let before = logged(&server).len();
+        for line in lines {
+            client.run(line);
+        }
+        client.run("SET done 1 PXAT 99999999999999");
+        let all = logged(&server);
+        let mut wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        wanted.push("SET done 1 PXAT 99999999999999".to_owned());
+        assert_eq!(all[all.len() - wanted.len()..], wanted, "{lines:?}");
+        assert!(all.len() >= before + wanted.len());
+    };
+    let two = ["PSETEX a 1 v", "PSETEX b 1 v", "DEBUG SLEEP 0.01"];
+    expect(&[&two[..], &["EXISTS a b"]].concat(), &["MULTI", "UNLINK a", "UNLINK b", "EXEC"]);
+    expect(&[&two[..], &["APPEND a x"]].concat(), &["MULTI", "UNLINK a", "APPEND a x", "EXEC"]);
+    expect(&["DEL a", "EXISTS b"], &["DEL a", "UNLINK b"]);
+    expect(&["DEL done", "PSETEX a 1 v", "DEBUG SLEEP 0.01", "RANDOMKEY"], &["UNLINK a"]);
+    expect(&[&two[..], &["SCAN 0 COUNT 1000 MATCH a"]].concat(), &["UNLINK a"]);
+    expect(&["MSETEX 1 k v pxat 99999999999999"], &["MSETEX 1 k v pxat 99999999999999"]);
+}

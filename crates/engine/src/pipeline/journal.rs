@@ -30,12 +30,13 @@ impl Engine {
             self.nested.clear();
             return;
         }
-        let journal = self.shared.keyspace.journal();
-        for (db, command) in self.preceding.drain(..) {
-            journal.append(db, &command.args());
+        if self.preceding.len() > 1 && goes_through_keys(args) {
+            self.journal_preceding();
         }
-        let nested = std::mem::take(&mut self.nested);
-        let mut commands: SmallVec<[(DbIndex, OwnedCommand); 4]> = nested.into_iter().collect();
+        let journal = self.shared.keyspace.journal();
+        // Keys that the command found expired belong to what it did: all of it or nothing.
+        let mut commands: SmallVec<[(DbIndex, OwnedCommand); 4]> = self.preceding.drain(..).collect();
+        commands.extend(self.nested.drain(..));
         match effect {
             Effect::None => {}
             Effect::Verbatim if commands.is_empty() => {
@@ -131,6 +132,12 @@ impl Engine {
             self.post_messages();
         }
     }
+}
+
+/// Commands that come across keys that nobody named: each that has expired is an event of its own.
+fn goes_through_keys(args: &[&[u8]]) -> bool {
+    let is = |name: &[u8]| args.first().is_some_and(|word| word.eq_ignore_ascii_case(name));
+    is(b"SCAN") || is(b"RANDOMKEY")
 }
 
 /// The commands as a transaction; a single one by itself. Nothing where there are none.

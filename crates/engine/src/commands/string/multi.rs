@@ -224,6 +224,9 @@ fn msetex(cx: &mut Cx) -> Outcome {
     }
     set_pairs(cx, words, expiry);
     cx.reply.integer(1);
+    if options.is_absolute() {
+        return Ok(Effect::Verbatim);
+    }
     Ok(Effect::rewrite(cx.journal_on(), || {
         let mut command = OwnedCommand::new("MSETEX").arg(cx.args[1]);
         words.iter().for_each(|word| command.push(word));

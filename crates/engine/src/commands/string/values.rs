@@ -131,7 +131,7 @@ impl Options<'_> {
     }
 
     /// Whether the options mean the same whenever they are read.
-    fn is_absolute(&self) -> bool {
+    pub(super) fn is_absolute(&self) -> bool {
         self.expiry.is_none_or(|(unit, _)| unit == TimeUnit::UnixMilliseconds)
     }
 
