@@ -31,7 +31,7 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "collections",
-        "footprint|stall [--elements N] [--reference]: memory per element; waits of others while a large value goes",
+        "footprint|stall [--elements N] [--kind K] [--reference]: memory per element; waits of others while a large value goes",
         build::collections,
     ),
     (
@@ -63,6 +63,16 @@ const COMMANDS: &[Command] = &[
         "crash",
         "[--rounds N]: kill -9 at random moments of writing; what was answered must be there",
         test::crash,
+    ),
+    (
+        "crowds",
+        "[--connections N] [--seconds S]: what idle connections cost; a flood of nonsense beside other clients",
+        test::crowds,
+    ),
+    (
+        "stalls",
+        "[KEYS] [SHARDS]: the longest operations while a table grows, and FLUSHALL ASYNC",
+        test::stalls,
     ),
     (
         "scrape",

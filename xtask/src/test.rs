@@ -132,6 +132,32 @@ pub fn crash(arguments: &[String]) -> Outcome {
     process::run(cargo(&filter).env("KARA_CRASH_ROUNDS", rounds))
 }
 
+/// `cargo xtask crowds [--connections N] [--seconds S]`: many idle connections, and a flood of nonsense. The limit of open
+/// files must allow for the connections, here and in the server.
+pub fn crowds(arguments: &[String]) -> Outcome {
+    build()?;
+    let filter =
+        ["test", "--quiet", "--package", "kara-tests", "--test", "it", "--", "crowds::", "--nocapture"];
+    let mut command = cargo(&filter);
+    command.env("KARA_IDLE_CONNECTIONS", "10000").env("KARA_FLOOD_SECONDS", "30");
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let name = match word.as_str() {
+            "--connections" => "KARA_IDLE_CONNECTIONS",
+            "--seconds" => "KARA_FLOOD_SECONDS",
+            _ => return Err(format!("unknown option {word}")),
+        };
+        command.env(name, words.next().ok_or_else(|| format!("{word} wants a value"))?);
+    }
+    process::run(&mut command)
+}
+
+/// `cargo xtask stalls [KEYS] [SHARDS]`: how long single operations hold others up while the table grows.
+pub fn stalls(arguments: &[String]) -> Outcome {
+    let example = ["run", "--quiet", "--release", "--package", "kara-keyspace", "--features", "jemalloc"];
+    process::run(cargo(&example).args(["--example", "stalls", "--"]).args(arguments))
+}
+
 /// `cargo xtask gaps`: the test that checks the README's list writes it.
 pub fn gaps(_arguments: &[String]) -> Outcome {
     build()?;
