@@ -179,6 +179,18 @@ impl Engine {
         }
     }
 
+    /// Whether a pause holds back a command of our primary's stream, as it does those of clients.
+    pub(crate) fn holds_back(&self, args: &[&[u8]]) -> bool {
+        match self.shared.pause.mode(self.now_ms) {
+            PauseMode::Off => false,
+            PauseMode::All => true,
+            PauseMode::Writes => match self.shared.registry.lookup(args) {
+                Lookup::Found(command) => command.role == Role::Exec || self.may_replicate(command, args),
+                _ => false,
+            },
+        }
+    }
+
     /// Whether replicas may hear of the command; a script says so itself.
     fn may_replicate(&self, command: Command, args: &[&[u8]]) -> bool {
         match stated_flags(&self.shared, command.full_name, args) {

@@ -33,7 +33,12 @@ pub struct Stream {
     pub epoch: u64,
     /// The primary wants to know how far we are.
     pub ack_wanted: bool,
+    /// CLIENT PAUSE keeps what has come from being run.
+    held_back: bool,
 }
+
+/// More than this isn't read from the primary while it can't be run.
+const MAX_HELD_BACK: usize = 16 << 20;
 
 impl Stream {
     /// Begins behind what our data hold; `db` is what the stream has selected there.
@@ -71,6 +76,7 @@ impl Stream {
             held: Vec::new(),
             epoch,
             ack_wanted: false,
+            held_back: false,
         }
     }
 
@@ -79,21 +85,32 @@ impl Stream {
         self.session.info.kill.load(Relaxed)
     }
 
+    /// Once in a while: runs what a pause held back. True while nothing more should be read.
+    pub fn go_on(&mut self) -> Result<bool, String> {
+        if self.held_back {
+            self.take(&[])?;
+        }
+        Ok(self.held_back && self.input.len() > MAX_HELD_BACK)
+    }
+
     /// Runs what is whole. The error ends the link.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
         let now_ms = crate::persist::save::clock_ms();
         let info = &self.session.info;
-        info.last_interaction_ms.store(now_ms, Relaxed);
+        if !bytes.is_empty() {
+            info.last_interaction_ms.store(now_ms, Relaxed);
+        }
         info.net_in.store(info.net_in.load(Relaxed) + bytes.len() as u64, Relaxed);
         self.shared.replication.input_bytes.fetch_add(bytes.len() as u64, Relaxed);
         self.shared.replication.with(|state| {
-            if let Some(primary) = &mut state.primary {
+            if let Some(primary) = state.primary.as_mut().filter(|_| !bytes.is_empty()) {
                 primary.heard_ms = now_ms;
                 primary.read_offset = primary.read_offset.saturating_add(bytes.len() as u64);
             }
         });
         self.input.try_reserve(bytes.len()).map_err(|_| "Out of memory for the stream".to_owned())?;
         self.input.extend_from_slice(bytes);
+        self.held_back = false;
         self.engine.begin_turn(now_ms);
         let shared = self.shared.clone();
         let mut space = shared.keyspace.unlocked();
@@ -110,6 +127,12 @@ impl Stream {
                     let request = std::mem::take(&mut self.request);
                     let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
                     request.args(raw, &mut args);
+                    if self.engine.holds_back(&args) {
+                        drop(args);
+                        self.request = request;
+                        self.held_back = true;
+                        break Ok(());
+                    }
                     let run = self.run(&mut space, &args, raw);
                     drop(args);
                     self.request = request;

@@ -133,6 +133,12 @@ impl Attempt<'_> {
             if stream.is_killed() {
                 return Err("Connection with primary was killed".to_owned());
             }
+            if stream.go_on()? {
+                // It is we who don't listen.
+                heard = Instant::now();
+                std::thread::sleep(LOOK);
+                continue;
+            }
             match socket.read(&mut buffer) {
                 Ok(0) => return Err("Connection with primary lost.".to_owned()),
                 Ok(n) => {
