@@ -136,6 +136,11 @@ impl Pause {
         if now_ms < self.until_ms.load(Relaxed) { mode } else { PauseMode::Off }
     }
 
+    /// What CLIENT PAUSE alone holds back at a time.
+    pub fn asked_for(&self, now_ms: i64) -> PauseMode {
+        self.by_client(self.mode.load(Relaxed), now_ms)
+    }
+
     /// What is held back at a time.
     #[inline]
     pub fn mode(&self, now_ms: i64) -> PauseMode {

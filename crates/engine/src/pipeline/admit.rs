@@ -179,9 +179,9 @@ impl Engine {
         }
     }
 
-    /// Whether a pause holds back a command of our primary's stream, as it does those of clients.
+    /// Whether CLIENT PAUSE holds back a command of our primary's stream, as it does those of clients.
     pub(crate) fn holds_back(&self, args: &[&[u8]]) -> bool {
-        match self.shared.pause.mode(self.now_ms) {
+        match self.shared.pause.asked_for(self.now_ms) {
             PauseMode::Off => false,
             PauseMode::All => true,
             PauseMode::Writes => match self.shared.registry.lookup(args) {

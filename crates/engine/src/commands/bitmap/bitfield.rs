@@ -105,7 +105,16 @@ impl Operation {
         let old = self.read(bytes);
         let (number, increment) = match self.action {
             Action::Get => return (Some(old), false),
-            // The reference takes a negative number for an unsigned field as a huge one.
+            // The reference's distance to the upper end wraps around for the lowest numbers: they seem to be beyond it.
+            Action::Set(number)
+                if self.overflow == Overflow::Saturate
+                    && self.field.signed
+                    && self.field.bits < u64::BITS
+                    && self.field.max() - i128::from(number) > i128::from(i64::MAX) =>
+            {
+                (self.field.max(), false)
+            }
+            // It takes a negative number for an unsigned field as a huge one.
             Action::Set(number) if self.field.signed => (i128::from(number), false),
             Action::Set(number) => (i128::from(number as u64), false),
             Action::Increment(by) => (i128::from(old) + i128::from(by), true),
@@ -444,5 +453,16 @@ mod tests {
         assert_eq!(run(Action::Increment(-300), Overflow::Wrap), (Some(211), true));
         assert_eq!(run(Action::Increment(i64::MIN), Overflow::Saturate), (Some(0), true));
         assert_eq!(run(Action::Increment(-1), Overflow::Fail), (None, false));
+        let field = FieldType { signed: true, bits: 11 };
+        let set = |number| {
+            let mut bytes = [0; 2];
+            Operation { action: Action::Set(number), field, offset: 0, overflow: Overflow::Saturate }
+                .apply(&mut bytes);
+            Operation { action: Action::Get, field, offset: 0, overflow: Overflow::Wrap }.apply(&mut bytes).0
+        };
+        assert_eq!(set(i64::MIN + 1024), Some(-1024));
+        // As the reference does.
+        assert_eq!(set(i64::MIN + 1023), Some(1023));
+        assert_eq!(set(i64::MIN), Some(1023));
     }
 }
