@@ -16,4 +16,4 @@ mod tests;
 mod vm;
 
 pub use host::{Abort, Host, LibraryFunction};
-pub use vm::{Chunk, Failure, Kind, LoadError, Options, Vm};
+pub use vm::{Chunk, Ended, Failure, Kind, LoadError, Options, Vm};

@@ -81,7 +81,7 @@ fn eval_on(vm: &Vm, host: &mut Fake, script: &str, protocol: Protocol) -> String
     };
     match vm.eval(&chunk, &[b"k1"], &[b"a1", b"a2"], host, &mut reply) {
         None => "aborted".into(),
-        Some(Ok(())) => String::from_utf8_lossy(&reply.take()).replace("\r\n", "|"),
+        Some(Ok(_)) => String::from_utf8_lossy(&reply.take()).replace("\r\n", "|"),
         Some(Err(Failure { text, position, .. })) => {
             let at = position
                 .map_or(String::new(), |(source, line)| format!(" @{}:{line}", source.escape_ascii()));
@@ -305,7 +305,7 @@ fn libraries_of_functions() {
     assert_eq!(host.registered, ["f"]);
     let mut reply = Writer::new(Protocol::Resp2);
     let outcome = vm.call(&functions[0].1, &[b"k"], &[b"a"], &mut host, &mut reply);
-    assert_eq!(outcome, Some(Ok(())));
+    assert_eq!(outcome, Some(Ok(crate::Ended::Result)));
     assert_eq!(reply.take(), b"*4\r\n:41\r\n$1\r\nk\r\n$1\r\na\r\n$8\r\nfunction\r\n");
     let bad = vm.compile(b"redis.call('get')", "@user_function").expect("compiles");
     assert!(

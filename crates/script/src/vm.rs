@@ -52,6 +52,15 @@ impl std::fmt::Debug for Chunk {
     }
 }
 
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With a result.
+    Result,
+    /// With an error as its result that a command answered, and that was counted there.
+    Counted,
+}
+
 /// A script that ended in an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
@@ -161,7 +170,7 @@ impl Vm {
         args: &[&[u8]],
         host: &mut dyn Host,
         reply: &mut Writer,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<Ended, Failure>> {
         self.run(Entry::Script, chunk, keys, args, host, reply)
     }
 
@@ -173,7 +182,7 @@ impl Vm {
         args: &[&[u8]],
         host: &mut dyn Host,
         reply: &mut Writer,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<Ended, Failure>> {
         self.run(Entry::Function, function, keys, args, host, reply)
     }
 
@@ -212,12 +221,12 @@ impl Vm {
         args: &[&[u8]],
         host: &mut dyn Host,
         reply: &mut Writer,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<Ended, Failure>> {
         let start = reply.len();
         self.inner.raw.begin();
         self.ran.set(true);
         let ended = self.inner.raw.run(entry, chunk.0.id, keys, args, host, reply);
-        if !matches!(ended, Some(Ok(()))) {
+        if !matches!(ended, Some(Ok(_))) {
             reply.truncate(start);
             self.reset();
         }

@@ -16,7 +16,7 @@ use crate::session::Origin;
 use crate::spec::Flags;
 use kara_base::ids::DbIndex;
 use kara_resp::{Protocol, Writer};
-use kara_script::{Abort, Failure, Host, LibraryFunction};
+use kara_script::{Abort, Ended, Failure, Host, LibraryFunction};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What kind of command runs the script.
@@ -36,7 +36,7 @@ pub(crate) struct Call<'s> {
 const CALLS_PER_LOOK: u32 = 256;
 
 /// The outcome of a run as the machine tells it; `None`: the host aborted it.
-pub(crate) type Ran = Option<Result<(), Failure>>;
+pub(crate) type Ran = Option<Result<Ended, Failure>>;
 
 /// A session's state that a script may change for itself alone.
 struct Saved {
@@ -137,7 +137,14 @@ pub(crate) fn run(
         }
         *cx.reply = reply;
         match ran {
-            Some(Ok(())) => {}
+            Some(Ok(Ended::Counted)) => {}
+            // An error of the script's own making: to be counted as any command's.
+            Some(Ok(Ended::Result)) => {
+                if let Some([b'-', text @ ..]) = cx.reply.as_bytes().get(start..) {
+                    let text = text.strip_suffix(b"\r\n").unwrap_or(text).to_vec();
+                    count_failure(cx, &text);
+                }
+            }
             Some(Err(failure)) => {
                 cx.reply.truncate(start);
                 fail(cx, &failure);
@@ -166,10 +173,14 @@ fn fail(cx: &mut Cx, failure: &Failure) {
     }
     cx.reply.error_bytes(&text);
     if !failure.is_counted {
-        cx.stats.error_replies.add(1);
-        cx.shared.stats.count_script_error(&text);
-        cx.stats.command(cx.command.id).failed.add(1);
+        count_failure(cx, &text);
     }
+}
+
+fn count_failure(cx: &Cx, text: &[u8]) {
+    cx.stats.error_replies.add(1);
+    cx.shared.stats.count_script_error(text);
+    cx.stats.command(cx.command.id).failed.add(1);
 }
 
 impl Runner<'_, '_, '_> {
@@ -211,7 +222,7 @@ impl Runner<'_, '_, '_> {
     /// What may stand against a client's command at this moment; a script is no write by itself.
     fn admit_now(&self, command: Command) -> Result<(), CommandError> {
         let shared = self.cx.shared;
-        if shared.replication.gate() != 0
+        if (shared.replication.gate() != 0 || self.cx.config.min_replicas_to_write != 0)
             && let Some(error) = shared.replication.script_refusal(command, self.cx.config, self.wrote)
         {
             return Err(error);

@@ -12,7 +12,7 @@ mod result;
 
 use crate::host::{Abort, Host, host, with_host};
 use crate::number;
-use crate::vm::Failure;
+use crate::vm::{Ended, Failure};
 use kara_resp::{Protocol, Writer};
 use mlua::ffi::{self, lua_Debug, lua_State};
 use mlua::{Function, Lua, Table};
@@ -53,6 +53,8 @@ pub(crate) struct Raw {
     replies: [UnsafeCell<Writer>; NESTED],
     depth: Cell<usize>,
     levels: UnsafeCell<Vec<Level>>,
+    /// The result is an error that was counted already.
+    counted: Cell<bool>,
 }
 
 impl Default for Raw {
@@ -70,6 +72,7 @@ impl Default for Raw {
             replies: Default::default(),
             depth: Cell::new(0),
             levels: UnsafeCell::default(),
+            counted: Cell::new(false),
         }
     }
 }
@@ -114,7 +117,8 @@ mod up {
     pub const VERBATIM: i32 = 12;
     pub const FORMAT: i32 = 13;
     pub const STRING: i32 = 14;
-    pub const NAMES: [&std::ffi::CStr; 11] = [
+    pub const COUNTED: i32 = 15;
+    pub const NAMES: [&std::ffi::CStr; 12] = [
         c"KEYS",
         c"ARGV",
         c"err",
@@ -126,6 +130,7 @@ mod up {
         c"verbatim_string",
         c"format",
         c"string",
+        c"ignore_error_stats_update",
     ];
 }
 
@@ -177,7 +182,7 @@ impl Raw {
                 for name in up::NAMES {
                     ffi::lua_pushstring_(state, name.as_ptr());
                 }
-                ffi::lua_pushcclosure(state, run, up::STRING);
+                ffi::lua_pushcclosure(state, run, up::COUNTED);
                 self.runner.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
                 ffi::lua_pushvalue(state, 1);
                 self.handler.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
@@ -197,7 +202,7 @@ impl Raw {
         args: &[&[u8]],
         host: &mut dyn Host,
         out: &mut Writer,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<Ended, Failure>> {
         let run = Run { entry, chunk, keys, args, out };
         let (state, depth) = (self.current.get(), self.depth.get());
         let failure = with_host(host, || {
@@ -217,13 +222,15 @@ impl Raw {
         });
         self.current.set(state);
         self.depth.set(depth);
-        let ended = failure.map_or(Ok(()), Err);
+        let ended = if self.counted.get() { Ended::Counted } else { Ended::Result };
+        let ended = failure.map_or(Ok(ended), Err);
         if self.end() { None } else { Some(ended) }
     }
 
     /// Before a run, through here or through `mlua`.
     pub(crate) fn begin(&self) {
         self.resp.set(2);
+        self.counted.set(false);
         self.aborted.set(false);
     }
 
@@ -524,6 +531,7 @@ unsafe extern "C-unwind" fn run(state: *mut lua_State) -> c_int {
                 ffi::lua_call(state, 2, 1);
             }
         }
+        raw.counted.set(result::is_counted(state));
         result::write(state, raw.resp.get(), run.out, raw.levels.get());
         0
     }

@@ -85,6 +85,23 @@ pub(super) unsafe fn write(state: *mut lua_State, resp: u8, out: *mut Writer, le
     }
 }
 
+/// Whether the value on top is an error that a command answered.
+///
+/// # Safety
+/// As for [`write`].
+pub(super) unsafe fn is_counted(state: *mut lua_State) -> bool {
+    // SAFETY: as the contract says.
+    unsafe {
+        if ffi::lua_type(state, -1) != ffi::LUA_TTABLE {
+            return false;
+        }
+        field(state, ffi::lua_gettop(state), up::COUNTED);
+        let counted = ffi::lua_toboolean(state, -1) != 0;
+        ffi::lua_settop(state, -2);
+        counted
+    }
+}
+
 /// Writes the value on top and takes it off, or opens a level for it.
 ///
 /// # Safety
