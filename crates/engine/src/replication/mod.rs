@@ -17,7 +17,6 @@ use crate::config::Config;
 use crate::error::CommandError;
 use crate::log::Level;
 use crate::pipeline::Engine;
-use crate::queue::Queued;
 use crate::registry::{Command, Role};
 use crate::session::{Origin, Session};
 use crate::shared::{Hold, Shared};
@@ -686,9 +685,13 @@ impl Engine {
         }
         let mut flags = flags_of(&self.shared, command, args);
         if command.role == Role::Exec {
-            let mut queued = session.multi.iter().flat_map(|multi| multi.queue.iter());
-            let writes = |q: &Queued| flags_of(&self.shared, q.command, &q.args).contains(Flags::WRITE);
-            flags.set(Flags::WRITE, queued.any(|queued| writes(&queued)));
+            // It is what it holds.
+            let queued = session.multi.iter().flat_map(|multi| multi.queue.iter());
+            let each = queued.map(|queued| flags_of(&self.shared, queued.command, &queued.args));
+            let (mut all, mut any) = (Flags::all(), Flags::empty());
+            each.for_each(|flags| (all, any) = (all & flags, any | flags));
+            flags.set(Flags::WRITE, any.contains(Flags::WRITE));
+            flags.set(Flags::STALE, all.contains(Flags::STALE));
         }
         replication.refusal(flags, session, &self.config)
     }

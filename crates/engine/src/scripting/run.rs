@@ -137,12 +137,10 @@ pub(crate) fn run(
         }
         *cx.reply = reply;
         match ran {
-            Some(Ok(Ended::Counted)) => {}
-            // An error of the script's own making: to be counted as any command's.
-            Some(Ok(Ended::Result)) => {
+            Some(Ok(ended)) => {
                 if let Some([b'-', text @ ..]) = cx.reply.as_bytes().get(start..) {
                     let text = text.strip_suffix(b"\r\n").unwrap_or(text).to_vec();
-                    count_failure(cx, &text);
+                    count_failure(cx, &text, ended == Ended::Counted);
                 }
             }
             Some(Err(failure)) => {
@@ -172,14 +170,15 @@ fn fail(cx: &mut Cx, failure: &Failure) {
         text.extend_from_slice(format!(":{line}.").as_bytes());
     }
     cx.reply.error_bytes(&text);
-    if !failure.is_counted {
-        count_failure(cx, &text);
-    }
+    count_failure(cx, &text, failure.is_counted);
 }
 
-fn count_failure(cx: &Cx, text: &[u8]) {
-    cx.stats.error_replies.add(1);
-    cx.shared.stats.count_script_error(text);
+/// Counts an error for the statistics; `is_counted`: the command that it came from was.
+fn count_failure(cx: &Cx, text: &[u8], is_counted: bool) {
+    if !is_counted {
+        cx.stats.error_replies.add(1);
+        cx.shared.stats.count_script_error(text);
+    }
     cx.stats.command(cx.command.id).failed.add(1);
 }
 

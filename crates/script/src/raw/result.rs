@@ -114,7 +114,7 @@ unsafe fn one(state: *mut lua_State, resp: u8, out: &mut Writer, levels: &mut Ve
             ffi::LUA_TNUMBER => out.integer(truncated(ffi::lua_tonumber(state, -1))),
             ffi::LUA_TBOOLEAN if resp >= RESP3 => out.bool(ffi::lua_toboolean(state, -1) != 0),
             ffi::LUA_TBOOLEAN if ffi::lua_toboolean(state, -1) != 0 => out.integer(1),
-            ffi::LUA_TTABLE if ffi::lua_checkstack(state, 6) == 0 => out.error(TOO_DEEP),
+            ffi::LUA_TTABLE if ffi::lua_checkstack(state, 4) == 0 => out.error(TOO_DEEP),
             ffi::LUA_TTABLE => {
                 if open(state, out, levels) {
                     return;
@@ -143,7 +143,7 @@ unsafe fn field(state: *mut lua_State, table: c_int, name: i32) -> c_int {
 /// Writes the table on top, or opens a level for it (true).
 ///
 /// # Safety
-/// As for [`write`], with six slots.
+/// As for [`write`], with four slots.
 unsafe fn open(state: *mut lua_State, out: &mut Writer, levels: &mut Vec<Level>) -> bool {
     // SAFETY: as the contract says.
     unsafe {
@@ -204,7 +204,7 @@ unsafe fn scalar(state: *mut lua_State, table: c_int, out: &mut Writer) -> bool 
 /// The same for big numbers and verbatim strings.
 ///
 /// # Safety
-/// As for [`scalar`], with four slots.
+/// As for [`scalar`], with four slots in all.
 unsafe fn named(state: *mut lua_State, table: c_int, out: &mut Writer) -> bool {
     // SAFETY: as the contract says.
     unsafe {
