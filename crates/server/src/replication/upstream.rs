@@ -137,16 +137,16 @@ impl Attempt<'_> {
                 // It is we who don't listen.
                 heard = Instant::now();
                 std::thread::sleep(LOOK);
-                continue;
-            }
-            match socket.read(&mut buffer) {
-                Ok(0) => return Err("Connection with primary lost.".to_owned()),
-                Ok(n) => {
-                    heard = Instant::now();
-                    stream.take(&buffer[..n])?;
+            } else {
+                match socket.read(&mut buffer) {
+                    Ok(0) => return Err("Connection with primary lost.".to_owned()),
+                    Ok(n) => {
+                        heard = Instant::now();
+                        stream.take(&buffer[..n])?;
+                    }
+                    Err(e) if is_quiet(&e) => {}
+                    Err(e) => return Err(format!("Connection with primary lost: {e}")),
                 }
-                Err(e) if is_quiet(&e) => {}
-                Err(e) => return Err(format!("Connection with primary lost: {e}")),
             }
             if heard.elapsed() > Duration::from_secs(self.shared.config.load().repl_timeout) {
                 return Err("PRIMARY timeout: no data nor PING received...".to_owned());
