@@ -5,26 +5,21 @@
 //! the median of the rounds' ratios (ours / theirs). Processor time per request, from `/proc`, is the figure that
 //! noise disturbs least.
 
-use crate::process::{Outcome, output};
+mod cases;
+
+use crate::process::{Outcome, output, run_quietly};
+use cases::Case;
 use kara_tests::{Server, peers};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const TESTS: &str = "set,get,incr,lpush,rpop,sadd,hset,spop,zadd,zpopmin,lpush_lrange_100,mset,xadd";
-/// What the load generator has no name for.
-const CUSTOM: &[(&str, &str)] = &[
-    ("xadd", "XADD mystream * field __rand_int__"),
-    ("zadd_random", "ZADD myzset __rand_int__ member:__rand_int__"),
-    ("setex", "SET key:__rand_int__ value EX 600"),
-    ("hgetall", "HGETALL myhash"),
-    ("eval", "EVAL redis.call('SET',KEYS[1],ARGV[1]) 1 key:__rand_int__ value"),
-];
+const TESTS: &str = "strings,types";
 
 struct Options {
     ours: PathBuf,
     theirs: PathBuf,
-    tests: Vec<String>,
+    tests: Vec<&'static Case>,
     pipelines: Vec<u64>,
     rounds: usize,
     requests: u64,
@@ -49,10 +44,10 @@ struct Figures {
 pub fn run(arguments: &[String]) -> Outcome {
     crate::peers::run(&[])?;
     let options = parse(arguments)?;
-    let cases: Vec<(String, u64)> = options
+    let cases: Vec<(&Case, u64)> = options
         .pipelines
         .iter()
-        .flat_map(|pipeline| options.tests.iter().map(move |test| (test.clone(), *pipeline)))
+        .flat_map(|pipeline| options.tests.iter().map(move |case| (*case, *pipeline)))
         .collect();
     let mut rounds: Vec<Vec<(Figures, Figures)>> = vec![Vec::new(); cases.len()];
     for _ in 0..options.rounds {
@@ -63,12 +58,12 @@ pub fn run(arguments: &[String]) -> Outcome {
         }
     }
     println!(
-        "{:<18}{:>4}{:>12}{:>12}{:>8}{:>10}{:>11}{:>8}{:>8}",
+        "{:<22}{:>4}{:>12}{:>12}{:>8}{:>10}{:>11}{:>8}{:>8}",
         "test", "P", "ours rps", "theirs rps", "rps x", "ours cpu", "theirs cpu", "cpu x", "p99 x"
     );
     let mut rows = serde_json::Map::new();
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
-    for ((test, pipeline), pairs) in cases.iter().zip(&rounds) {
+    for ((Case { name: test, .. }, pipeline), pairs) in cases.iter().zip(&rounds) {
         let of = |figure: fn(&(Figures, Figures)) -> f64| median(pairs.iter().map(figure).collect());
         let (rps, their_rps) = (of(|p| p.0.requests_per_s), of(|p| p.1.requests_per_s));
         let (cpu, their_cpu) = (of(|p| p.0.cpu_us), of(|p| p.1.cpu_us));
@@ -76,7 +71,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         let cpu_ratio = of(|p| p.0.cpu_us / p.1.cpu_us);
         let p99_ratio = of(|p| p.0.p99_ms / p.1.p99_ms);
         println!(
-            "{test:<18}{pipeline:>4}{rps:>12.0}{their_rps:>12.0}{rps_ratio:>8.2}{cpu:>10.2}{their_cpu:>11.2}\
+            "{test:<22}{pipeline:>4}{rps:>12.0}{their_rps:>12.0}{rps_ratio:>8.2}{cpu:>10.2}{their_cpu:>11.2}\
              {cpu_ratio:>8.2}{p99_ratio:>8.2}"
         );
         rows.insert(
@@ -100,8 +95,8 @@ pub fn run(arguments: &[String]) -> Outcome {
 fn parse(arguments: &[String]) -> Outcome<Options> {
     let mut options = Options {
         ours: PathBuf::new(),
-        theirs: peers().join("bin/valkey-server-9.1.2"),
-        tests: TESTS.split(',').map(str::to_string).collect(),
+        theirs: reference_with_jemalloc()?,
+        tests: cases::find(TESTS)?,
         pipelines: vec![1, 16],
         rounds: 5,
         requests: 150_000,
@@ -120,7 +115,7 @@ fn parse(arguments: &[String]) -> Outcome<Options> {
         match word.as_str() {
             "--ours" => options.ours = value.into(),
             "--theirs" => options.theirs = value.into(),
-            "--tests" => options.tests = value.split(',').map(str::to_string).collect(),
+            "--tests" => options.tests = cases::find(value)?,
             "--pipeline" => {
                 let depths =
                     value.split(',').map(|depth| depth.parse().map_err(|_| format!("{word}: {depth}")));
@@ -144,7 +139,23 @@ fn parse(arguments: &[String]) -> Outcome<Options> {
     Ok(options)
 }
 
-fn measure_all(program: &Path, cases: &[(String, u64)], options: &Options) -> Outcome<Vec<Figures>> {
+/// The reference with the allocator that its own builds have: the one from PyPI comes without.
+fn reference_with_jemalloc() -> Outcome<PathBuf> {
+    let plain = peers().join("bin/valkey-server-9.1.2");
+    let unpacked = peers().join("debian/usr/lib/x86_64-linux-gnu/libjemalloc.so.2");
+    let known = [unpacked, "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2".into()];
+    let Some(library) = known.iter().find(|file| file.exists()) else {
+        eprintln!("no jemalloc found: the reference runs with the C library's allocator");
+        return Ok(plain);
+    };
+    let script = peers().join("bin/valkey-server-9.1.2-jemalloc");
+    let text = format!("#!/bin/sh\nLD_PRELOAD='{}' exec '{}' \"$@\"\n", library.display(), plain.display());
+    std::fs::write(&script, text).map_err(|fault| format!("{}: {fault}", script.display()))?;
+    run_quietly(Command::new("chmod").arg("+x").arg(&script))?;
+    Ok(script)
+}
+
+fn measure_all(program: &Path, cases: &[(&Case, u64)], options: &Options) -> Outcome<Vec<Figures>> {
     let threads = options.threads.to_string();
     let server = Server::start_program(program, &["--io-threads", &threads]);
     output(Command::new("taskset").args([
@@ -154,14 +165,13 @@ fn measure_all(program: &Path, cases: &[(String, u64)], options: &Options) -> Ou
         &options.server_cpus,
         &server.pid().to_string(),
     ]))?;
-    cases.iter().map(|(test, pipeline)| measure(&server, test, *pipeline, options)).collect()
+    cases.iter().map(|(case, pipeline)| measure(&server, case, *pipeline, options)).collect()
 }
 
-fn measure(server: &Server, test: &str, pipeline: u64, options: &Options) -> Outcome<Figures> {
-    let mut requests = options.requests * if pipeline == 1 { 1 } else { 6 };
-    if test.starts_with("lpush_lrange") {
-        requests /= 10;
-    }
+fn measure(server: &Server, case: &Case, pipeline: u64, options: &Options) -> Outcome<Figures> {
+    let test = case.name;
+    let requests = (options.requests * if pipeline == 1 { 1 } else { 6 } * case.percent / 100).max(1000);
+    case.prepare(&mut server.client(), requests, options.size).map_err(|fault| format!("{test}: {fault}"))?;
     let mut command = Command::new("taskset");
     command.args(["-c", &options.client_cpus]).arg(peers().join("bin/redis-benchmark")).arg("--csv");
     for (option, value) in [
@@ -169,16 +179,12 @@ fn measure(server: &Server, test: &str, pipeline: u64, options: &Options) -> Out
         ("-c", options.clients),
         ("-P", pipeline),
         ("-n", requests),
-        ("-r", options.keys),
+        ("-r", case.keys.unwrap_or(options.keys)),
         ("-d", options.size),
     ] {
         command.arg(option).arg(value.to_string());
     }
-    match (CUSTOM.iter().find(|(name, _)| *name == test), test.strip_prefix("lpush_")) {
-        (Some((_, line)), _) => command.args(line.split(' ')),
-        (None, Some(after)) => command.args(["-t", &format!("lpush,{after}")]),
-        (None, None) => command.args(["-t", test]),
-    };
+    command.args(case.line.split(' '));
     let before = cpu_seconds(server.pid())?;
     let said = output(&mut command)?;
     let spent = cpu_seconds(server.pid())? - before;

@@ -51,7 +51,7 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "bench",
-        "[--tests a,b] [--pipeline 1,16] [--rounds N] [--io-threads N] [--json FILE]: side by side with Valkey",
+        "[--tests strings,types,large|set,get..] [--pipeline 1,16] [--rounds N] [--json FILE]: side by side with Valkey",
         bench::run,
     ),
     (

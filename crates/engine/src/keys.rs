@@ -305,6 +305,31 @@ impl<'a, 'k> Keys<'a, 'k> {
         }
     }
 
+    /// Adds to an integer, whose expiry stays; a missing key counts as 0. Tells nobody: see [`Keys::changed`].
+    #[inline]
+    pub fn add_int(&mut self, key: &[u8], delta: i64) -> Result<i64, CommandError> {
+        let hashed = self.key(key);
+        if !self.unexpired(self.db, &hashed) {
+            // On a replica it only looked absent.
+            self.space.remove(self.db, &hashed);
+        }
+        let mut sum = delta;
+        let (entry, created) = self.space.change_int(self.db, &hashed, delta, |entry| {
+            let old = entry.string().ok_or(CommandError::WrongType)?;
+            let old = old.as_int().ok_or(CommandError::NotInteger)?;
+            let overflow = CommandError::text("ERR increment or decrement would overflow");
+            sum = old.checked_add(delta).ok_or(overflow)?;
+            Ok(sum)
+        })?;
+        if created {
+            entry.set_lru(self.access.initial());
+            self.events.notify(self.db, Class::NEW, "new", key);
+        } else if self.policy.touch {
+            entry.set_lru(self.access.touched(entry.lru(), self.rng));
+        }
+        Ok(sum)
+    }
+
     /// Sets any value, whatever was there before; without expiry.
     pub fn set_value(&mut self, key: &[u8], value: NewValue) {
         self.set_value_in(self.db, key, value);

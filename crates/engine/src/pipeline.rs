@@ -61,6 +61,7 @@ pub struct Engine {
     pub(crate) last_tick: Tick,
     /// What the look-ahead found out about the requests of the batch at hand, in their order.
     ahead: SmallVec<[Ahead; 16]>,
+    batch_number: u64,
     /// What the handler that just ran asked to wait for.
     pub(crate) waits: Option<WaitFor>,
     pub(crate) ready: ReadyKeys,
@@ -110,6 +111,7 @@ impl Engine {
             last_tick: shared.ticker.now(),
             machines: Machines::default(),
             ahead: SmallVec::new(),
+            batch_number: 0,
             waits: None,
             ready: ReadyKeys::default(),
             evictor: Evictor::default(),

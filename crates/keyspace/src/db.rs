@@ -188,6 +188,35 @@ impl Db {
         );
         SetOutcome { entry, created: found.is_none(), replaced: found.flatten(), expiry_before_ms }
     }
+
+    /// Makes the key's value the integer that `change` gives for the present one; a missing key is created without
+    /// expiry. One lookup. Where `change` fails, nothing happens. Returns whether the key is new.
+    #[inline]
+    pub fn change_int<E>(
+        &mut self,
+        guard: &mut Guard,
+        hash: u64,
+        key: &[u8],
+        initial: i64,
+        change: impl FnOnce(&Entry) -> Result<i64, E>,
+    ) -> Result<(&mut Entry, bool), E> {
+        let origin = self.origin;
+        let epoch = guard.epoch();
+        let (entry, found) = self.table.upsert(
+            hash,
+            key,
+            |entry| {
+                let value = StrValue::Int(change(entry)?);
+                guard.before_change(origin, entry);
+                entry.set_string(value, entry.expire_at_ms());
+                Ok(())
+            },
+            || stamped(epoch, Entry::new_string(key, StrValue::Int(initial), None)),
+        );
+        let created = found.is_none();
+        found.unwrap_or(Ok(()))?;
+        Ok((entry, created))
+    }
 }
 
 /// New entries are of the current epoch: a running snapshot doesn't want them.

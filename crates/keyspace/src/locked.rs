@@ -187,6 +187,24 @@ impl<'k> Locked<'k> {
         db.set_string(guard, hash, key.bytes, value, expiry)
     }
 
+    /// Makes the key's value the integer that `change` gives for the entry, which must be a string then, or `initial`
+    /// where there is no such key; true: there was none. One lookup.
+    ///
+    /// # Errors
+    /// Those of `change`; nothing has changed then.
+    #[inline]
+    pub fn change_int<E>(
+        &mut self,
+        db: DbIndex,
+        key: &HashedKey<'_>,
+        initial: i64,
+        change: impl FnOnce(&Entry) -> Result<i64, E>,
+    ) -> Result<(&mut Entry, bool), E> {
+        let hash = self.keyspace.table_hash(key.hash);
+        let (db, guard) = self.shard_mut(key.hash).parts(db);
+        db.change_int(guard, hash, key.bytes, initial, change)
+    }
+
     /// The growable bytes of an existing string; `None` if there is no such key or it isn't a string. The string shows
     /// as "raw" from now on.
     pub fn string_mut(&mut self, db: DbIndex, key: &HashedKey<'_>) -> Option<StrMut<'_>> {

@@ -21,7 +21,7 @@ const TRIMMED_INPUT: usize = 32 << 10;
 const MOST_REPLY: usize = 16 << 10;
 const LEAST_REPLY: usize = 1 << 10;
 
-/// A connection. Idle, it holds no buffers: input is parsed in the worker's buffer, output is written from it.
+/// A connection. Idle, it holds no buffers: input is parsed in the worker's buffer, large output is written from it.
 #[derive(Debug)]
 pub struct Conn {
     /// The session's client, at hand.
@@ -49,6 +49,8 @@ pub struct Conn {
     pub throttled: bool,
     /// Messages in the output wait for the turn's end.
     pub told: bool,
+    /// An answer in the output waits for those of other connections.
+    pub deferred: bool,
     /// Its answers wait for the append-only file; see `Worker::commit`.
     pub gated: bool,
     /// More messages came than its limit allows: it is to be closed.
@@ -92,6 +94,7 @@ impl Conn {
             wait_until: None,
             throttled: false,
             told: false,
+            deferred: false,
             gated: false,
             overrun: false,
             readable: false,
@@ -232,9 +235,10 @@ impl Conn {
         }
     }
 
-    /// Some times a second: gives back what the input buffer didn't need of late; all that is free, once idle.
-    pub fn trim_input(&mut self, idle: bool) {
+    /// Some times a second: gives back what the input buffer didn't need of late; once idle, all that is free.
+    pub fn trim(&mut self, idle: bool) {
         if idle {
+            self.output.shrink_to_fit();
             self.input.shrink_to_fit();
             self.input_peak = self.input.len();
             return;

@@ -1,6 +1,7 @@
 //! A worker thread: an epoll loop that owns its connections, reads, runs commands to their end and answers.
 
 mod beside;
+mod group;
 mod held;
 mod limits;
 mod mail;
@@ -10,6 +11,7 @@ use crate::host::{Mail, ServerHost};
 use crate::pacing::Pacing;
 use crate::replication::NewReplica;
 use crate::transport::Transport;
+use group::Gathered;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientKind};
 use kara_engine::pipeline::{Engine, Flow};
@@ -42,6 +44,9 @@ const REPLY_CHUNK: usize = 256 << 10;
 /// How soon to look again whether the mailboxes have room.
 const THROTTLED_POLL: Duration = Duration::from_millis(1);
 
+/// For each request of a batch, the offset behind it in its connection's input.
+type Ends = SmallVec<[usize; BATCH]>;
+
 /// What a worker thread owns.
 pub struct Worker {
     pub index: usize,
@@ -69,7 +74,14 @@ pub struct Worker {
     /// Connections whose readiness was seen while a slow script ran.
     seen: Vec<usize>,
     read_buffer: Vec<u8>,
+    /// What a group of connections has sent, and whose bytes are where.
+    group_buffer: Vec<u8>,
+    group: Vec<Gathered>,
+    /// Answers of several connections are to be sent together: those of these slots wait for it.
+    deferring: bool,
+    deferred: Vec<usize>,
     requests: Vec<Request>,
+    group_requests: Vec<Request>,
     reply: Writer,
     /// When the last tick was, and when the last turn ended.
     last_tick: Tick,
@@ -119,7 +131,12 @@ impl Worker {
             later: VecDeque::new(),
             seen: Vec::new(),
             read_buffer: vec![0; READ_CHUNK],
+            group_buffer: vec![0; group::BUFFER],
+            group: Vec::new(),
+            deferring: false,
+            deferred: Vec::new(),
             requests: (0..BATCH).map(|_| Request::new()).collect(),
+            group_requests: (0..BATCH).map(|_| Request::new()).collect(),
             reply: Writer::new(Protocol::Resp2),
             last_tick: now,
             turn_end: now,
@@ -189,13 +206,14 @@ impl Worker {
                         conn.ending |= event.is_read_closed() || event.is_error();
                         conn.readable |= event.is_readable() || conn.ending;
                         self.pacing.saw(&mut conn.seen);
-                        self.serve(slot);
+                        self.gather(slot);
                         ready += 1;
                     }
                 }
                 _ => accepting = true,
             }
         }
+        self.run_group();
         if self.index == 0 && (accepting || backlog) {
             let mut sockets = self.host.sockets().lock();
             backlog = sockets.accept(&self.host, &self.shared, &self.engine.config);
@@ -251,15 +269,26 @@ impl Worker {
     fn serve(&mut self, slot: usize) {
         let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else { return };
         let end = self.serve_conn(&mut conn, slot);
+        self.put_back(slot, conn, end);
+        self.limit_clients();
+    }
+
+    /// Puts a connection that was served back, or closes it.
+    fn put_back(&mut self, slot: usize, mut conn: Box<Conn>, end: End) {
         let keep = end == End::Keep && !conn.session.close_now;
-        if keep {
+        if keep && !conn.deferred {
             publish_figures(&self.shared, &conn);
+        }
+        if end == End::Close && conn.deferred {
+            // What was answered before its end goes out.
+            let mut written = 0;
+            let _ = conn.flush(&mut written);
+            self.count_written(&conn, written);
         }
         self.conns[slot] = Some(conn);
         if !keep {
             self.close(slot, end);
         }
-        self.limit_clients();
     }
 
     /// Closes clients where all of them together take too much.
@@ -313,6 +342,11 @@ impl Worker {
                 end => return end,
             }
         }
+        self.after_serving(conn, slot, budget)
+    }
+
+    /// What a connection that has run what it sent comes to.
+    fn after_serving(&mut self, conn: &mut Conn, slot: usize, budget: usize) -> End {
         if conn.is_held() && !conn.throttled {
             match self.read_held(conn, slot, budget) {
                 End::Keep => {}
@@ -328,7 +362,8 @@ impl Worker {
         if conn.eof && !conn.throttled {
             return End::Close;
         }
-        self.check_output(conn)
+        // What waits for others' answers is short.
+        if conn.deferred { End::Keep } else { self.check_output(conn) }
     }
 
     /// One read and all that it completes.
@@ -346,7 +381,7 @@ impl Worker {
                     self.count_read(conn, n, budget);
                     conn.input.clear();
                     let buffer = std::mem::take(&mut self.read_buffer);
-                    let end = self.run_input(conn, &buffer[..kept + n]);
+                    let end = self.run_input(conn, &buffer[..kept + n], &[]);
                     self.read_buffer = buffer;
                     return end.0;
                 }
@@ -408,42 +443,50 @@ impl Worker {
     /// Runs what the connection had kept.
     fn run_kept_input(&mut self, conn: &mut Conn) -> End {
         let input = std::mem::take(&mut conn.input);
-        let (end, consumed) = self.run_requests(conn, &input);
+        let (end, consumed) = self.run_requests(conn, &input, &[]);
         conn.input = input;
         conn.consume(consumed);
         end
     }
 
     /// Runs fresh input from the shared buffer; keeps the rest.
-    fn run_input(&mut self, conn: &mut Conn, input: &[u8]) -> (End, usize) {
-        let (end, consumed) = self.run_requests(conn, input);
+    fn run_input(&mut self, conn: &mut Conn, input: &[u8], waiting: &[u8]) -> (End, usize) {
+        let (end, consumed) = self.run_requests(conn, input, waiting);
         if end == End::Keep {
             conn.keep_input(&input[consumed..]);
         }
         (end, consumed)
     }
 
-    /// Runs all complete requests of `input` and sends the answers; returns the bytes that are done with.
-    fn run_requests(&mut self, conn: &mut Conn, input: &[u8]) -> (End, usize) {
+    /// Runs all complete requests of `input` and sends the answers; returns the bytes that are done with. `waiting`: what
+    /// a group's other connections have sent.
+    fn run_requests(&mut self, conn: &mut Conn, input: &[u8], waiting: &[u8]) -> (End, usize) {
         let shared = self.shared.clone();
         let mut space = shared.keyspace.unlocked();
         let mut requests = std::mem::take(&mut self.requests);
+        let mut ends = Ends::new();
         let mut done = 0;
         let mut end = End::Keep;
         while end == End::Keep && !conn.is_held() && !conn.session.close_after_reply {
-            let (steps, parsed) = self.parse_batch(conn, &input[done..], &mut requests);
-            match parsed {
-                Parsed::Requests(n) => {
-                    let batch = &requests[..n];
-                    end = self.run_batch(conn, &mut space, &input[done..], batch, &steps, &mut done);
-                    if done == input.len() {
-                        break;
-                    }
-                }
-                Parsed::Nothing => {
-                    done += steps.last().copied().unwrap_or(0);
-                    break;
-                }
+            ends.clear();
+            let rest = &input[done..];
+            let count = self.parse_batch(conn, rest, &mut requests, &mut ends);
+            if count == 0 {
+                done += ends.last().copied().unwrap_or(0);
+                break;
+            }
+            let batch = &requests[..count];
+            let place = if count > 1 {
+                let starts = std::iter::once(&0).chain(&ends);
+                let ahead = batch.iter().zip(starts).map(|(r, &start)| (conn.session.db, r, &rest[start..]));
+                self.engine.look_ahead(&mut space, ahead);
+                0
+            } else {
+                usize::MAX
+            };
+            end = self.run_batch(conn, &mut space, (rest, waiting), batch, &ends, place, &mut done);
+            if done == input.len() {
+                break;
             }
         }
         drop(space);
@@ -456,13 +499,15 @@ impl Worker {
         (end, done)
     }
 
-    /// Parses up to a batch ahead. Each step is the offset behind its request.
+    /// Parses as many requests as there is room for. Behind `ends` come the offsets behind the requests; where there is
+    /// none, one: how much of the input is done with all the same.
     fn parse_batch(
         &mut self,
         conn: &mut Conn,
         input: &[u8],
         requests: &mut [Request],
-    ) -> (SmallVec<[usize; BATCH]>, Parsed) {
+        ends: &mut Ends,
+    ) -> usize {
         let config = &self.engine.config;
         let limits = Limits {
             max_bulk_len: config.proto_max_bulk_len as i64,
@@ -470,9 +515,8 @@ impl Worker {
             ..Limits::default()
         };
         // What follows AUTH is parsed under other limits: one at a time until then.
-        let ahead = if conn.session.authenticated { BATCH } else { 1 };
+        let ahead = if conn.session.authenticated { requests.len() } else { 1 };
         conn.expected = 0;
-        let mut ends = SmallVec::new();
         let mut at = 0;
         let mut count = 0;
         while count < ahead && (at < input.len() || count == 0) {
@@ -484,7 +528,7 @@ impl Worker {
                 }
                 Ok(Step::NeedMore { consumed, missing }) => {
                     // Empty requests passed over belong to what is done with.
-                    match ends.last_mut() {
+                    match ends.last_mut().filter(|_| count > 0) {
                         Some(end) => *end += consumed,
                         None => {
                             ends.push(consumed);
@@ -506,31 +550,25 @@ impl Worker {
                 }
             }
         }
-        (ends, if count > 0 { Parsed::Requests(count) } else { Parsed::Nothing })
+        count
     }
 
+    /// Runs parsed requests of a connection. `place`: where in the look-ahead the first of them is. Of `input`, the
+    /// second part is what a group's other connections have sent and wait for.
     fn run_batch(
         &mut self,
         conn: &mut Conn,
         space: &mut Locked<'_>,
-        input: &[u8],
+        (input, waiting): (&[u8], &[u8]),
         batch: &[Request],
         ends: &[usize],
+        place: usize,
         done: &mut usize,
     ) -> End {
         let base = *done;
-        let is_ahead = batch.len() > 1;
-        if is_ahead {
-            let starts = std::iter::once(&0).chain(ends);
-            self.engine.look_ahead(
-                space,
-                conn.session.db,
-                batch.iter().zip(starts).map(|(r, &start)| (r, &input[start..])),
-            );
-        }
         let mut start = 0;
-        for (place, (request, &end)) in batch.iter().zip(ends).enumerate() {
-            let place = if is_ahead { place } else { usize::MAX };
+        for (at, (request, &end)) in batch.iter().zip(ends).enumerate() {
+            let place = place.saturating_add(at);
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(&input[start..], &mut args);
             start = end;
@@ -546,6 +584,7 @@ impl Worker {
                     host: &self.host,
                     shared: &self.shared,
                     now_ms: self.engine.now_ms,
+                    gathered: (&mut self.group, waiting),
                     is_first: true,
                 };
                 let engine = &mut self.engine;
@@ -612,6 +651,9 @@ impl Worker {
         }
         if self.shared.persist.aof.is_on() {
             self.gate(conn);
+        }
+        if self.deferring && self.may_defer(conn) {
+            return End::Keep;
         }
         let mut written = 0;
         let sent = conn.send(self.reply.as_bytes(), &mut written);
@@ -687,7 +729,7 @@ impl Worker {
             let info = conn.session.info.clone();
             let idle_ms = now_ms - info.last_interaction_ms.load(Relaxed);
             if !paused {
-                conn.trim_input(idle_ms > IDLE_MS);
+                conn.trim(idle_ms > IDLE_MS);
             }
             let room = conn.reply_room(now_ms, reply_peak_reset_ms);
             if self.shared.reply_resizing.load(Relaxed) {
@@ -706,12 +748,6 @@ impl Worker {
         }
         self.engine.cron();
     }
-}
-
-/// What a look-ahead found.
-enum Parsed {
-    Requests(usize),
-    Nothing,
 }
 
 /// Buffer sizes and all that the client takes, for CLIENT LIST and `maxmemory-clients`.

@@ -20,6 +20,8 @@ pub(super) struct Ahead {
     pub(super) command: Command,
     /// Of the lone key, where it has one; see [`lone_key`].
     pub(super) hash: Option<u64>,
+    /// Its client's database.
+    db: DbIndex,
 }
 
 impl Engine {
@@ -30,11 +32,11 @@ impl Engine {
     pub fn look_ahead<'r>(
         &mut self,
         space: &mut Locked<'_>,
-        db: DbIndex,
-        batch: impl Iterator<Item = (&'r Request, &'r [u8])>,
+        batch: impl Iterator<Item = (DbIndex, &'r Request, &'r [u8])>,
     ) {
         self.ahead.clear();
-        for (request, buffer) in batch {
+        self.batch_number += 1;
+        for (db, request, buffer) in batch {
             let name = request.arg(buffer, 0).unwrap_or_default();
             // The batch is cut short at an unknown command: what follows is looked up when its turn comes.
             let Some(command) = self.shared.registry.by_name(name) else { break };
@@ -42,22 +44,27 @@ impl Engine {
                 0 => None,
                 at => request.arg(buffer, at),
             };
-            self.ahead.push(Ahead { command, hash: key.map(|key| space.key(key).hash) });
+            self.ahead.push(Ahead { command, hash: key.map(|key| space.key(key).hash), db });
         }
         if self.ahead.len() < 2 {
             return;
         }
-        let hashes = || self.ahead.iter().filter_map(|ahead| ahead.hash);
+        let hashes = || self.ahead.iter().filter_map(|ahead| Some((ahead.db, ahead.hash?)));
         if space.is_single_shard() {
             space.relock_all();
-            prefetch(space, db, hashes);
+            prefetch(space, hashes);
         } else {
             space.release();
             let keyspace = &self.shared.keyspace;
-            hashes().for_each(|hash| keyspace.prefetch_lock(hash));
-            hashes().for_each(|hash| keyspace.prefetch_bucket(db, hash));
-            hashes().for_each(|hash| keyspace.prefetch_entry(db, hash));
+            hashes().for_each(|(_, hash)| keyspace.prefetch_lock(hash));
+            hashes().for_each(|(db, hash)| keyspace.prefetch_bucket(db, hash));
+            hashes().for_each(|(db, hash)| keyspace.prefetch_entry(db, hash));
         }
+    }
+
+    /// Which batch was looked at last.
+    pub fn batch_number(&self) -> u64 {
+        self.batch_number
     }
 
     /// Stage: the shards of the command's keys, all of them up front. Locks that are held already stay.
@@ -103,7 +110,7 @@ impl Engine {
         }
         for some in hashed.chunks(PREFETCHED).take(8) {
             if some.len() > 1 {
-                prefetch(space, session.db, || some.iter().map(|key| key.hash));
+                prefetch(space, || some.iter().map(|key| (session.db, key.hash)));
             }
         }
         Ok(hashed)
@@ -124,7 +131,7 @@ impl Engine {
         let locked = |done| if done { Ok(()) } else { Err(self.shared.scripts.busy_error()) };
         if space.is_single_shard() {
             locked(space.try_relock_all())?;
-            prefetch(space, session.db, || multi.queue.hashes().take(PREFETCHED));
+            prefetch(space, || multi.queue.hashes().take(PREFETCHED).map(|hash| (session.db, hash)));
             return Ok(());
         }
         // A script can't begin again under other locks in the middle of a transaction.
@@ -150,11 +157,11 @@ impl Engine {
 
 /// Starts loading buckets, then entries of keys whose shards are held.
 #[inline]
-fn prefetch<I: Iterator<Item = u64>>(space: &Locked<'_>, db: DbIndex, hashes: impl Fn() -> I) {
-    for hash in hashes() {
+fn prefetch<I: Iterator<Item = (DbIndex, u64)>>(space: &Locked<'_>, hashes: impl Fn() -> I) {
+    for (db, hash) in hashes() {
         space.prefetch_bucket(db, &HashedKey { bytes: b"", hash });
     }
-    for hash in hashes() {
+    for (db, hash) in hashes() {
         space.prefetch_entry(db, &HashedKey { bytes: b"", hash });
     }
 }

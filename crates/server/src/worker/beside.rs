@@ -1,6 +1,7 @@
 //! The worker's other connections while one connection's script goes on and on: they are read and answered from inside the
 //! script, by what the engine allows then.
 
+use super::group::{Gathered, scatter};
 use super::{Conn, READ_CHUNK, WAKE};
 use crate::host::{Mail, ServerHost};
 use crate::transport::Transport;
@@ -31,6 +32,8 @@ pub(super) struct Beside<'w> {
     pub host: &'w ServerHost,
     pub shared: &'w Arc<Shared>,
     pub now_ms: i64,
+    /// What a group of connections has sent that was not run yet, and where it is.
+    pub gathered: (&'w mut Vec<Gathered>, &'w [u8]),
     /// Nothing was looked at yet.
     pub is_first: bool,
 }
@@ -48,6 +51,11 @@ impl Outside for Beside<'_> {
         let mut accepting = std::mem::take(&mut self.is_first);
         if accepting {
             self.seen.extend(0..self.conns.len());
+            scatter(self.gathered.0, self.gathered.1, self.conns);
+            // What was answered or told before the script is not to wait for its end.
+            for conn in self.conns.iter_mut().flatten().filter(|conn| conn.deferred || conn.told) {
+                let _ = conn.flush(&mut 0);
+            }
         }
         for event in events.iter() {
             match event.token() {

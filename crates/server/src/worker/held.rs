@@ -107,7 +107,7 @@ impl Worker {
             self.deadlines.remove(&(at, conn.session.id()));
         }
         let end = self.send_replies(&mut conn);
-        if conn.readable || !conn.input.is_empty() || conn.unsent() > 0 {
+        if conn.readable || !conn.input.is_empty() || conn.unsent() > 0 && !conn.deferred {
             self.again.push(slot);
         }
         self.conns[slot] = Some(conn);

@@ -83,7 +83,8 @@ impl Worker {
 
     /// Sends what the turn's messages left in connections' output.
     pub(super) fn send_told(&mut self) {
-        while let Some(slot) = self.told.pop() {
+        for at in 0..self.told.len() {
+            let slot = self.told[at];
             let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { continue };
             if !std::mem::take(&mut conn.told) {
                 continue;
@@ -92,16 +93,27 @@ impl Worker {
                 self.close(slot, End::OutputBuffer);
                 continue;
             }
-            let mut written = 0;
-            let sent = conn.flush(&mut written);
-            if let Some(conn) = self.conns[slot].as_ref() {
-                publish_figures(&self.shared, conn);
-                self.count_written(conn, written);
-            }
-            if sent == Sent::Broken {
-                self.close(slot, End::Close);
-            }
+            self.send_output(slot);
             self.limit_clients();
+        }
+        self.told.clear();
+    }
+
+    /// Sends what is in a connection's output.
+    pub(super) fn send_output(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { return };
+        let mut written = 0;
+        let end = match conn.flush(&mut written) {
+            Sent::All => End::Keep,
+            Sent::Part => limits::check(&self.engine.config, conn),
+            Sent::Broken => End::Close,
+        };
+        if let Some(conn) = self.conns[slot].as_ref() {
+            publish_figures(&self.shared, conn);
+            self.count_written(conn, written);
+        }
+        if end != End::Keep {
+            self.close(slot, end);
         }
     }
 

@@ -9,13 +9,7 @@ use kara_keyspace::{ExpiryUpdate, StrValue};
 /// grows or shrinks.
 fn add(cx: &mut Cx, delta: i64) -> Outcome {
     let key = cx.args[1];
-    let old = match peek_string(&mut cx.keys, key)? {
-        None => 0,
-        Some(value) => value.as_int().ok_or(CommandError::NotInteger)?,
-    };
-    let new =
-        old.checked_add(delta).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
-    cx.keys.set_string_value(key, StrValue::Int(new), ExpiryUpdate::Keep);
+    let new = cx.keys.add_int(key, delta)?;
     cx.keys.changed(key, Class::STRING, "incrby");
     cx.reply.integer(new);
     Ok(Effect::Verbatim)
