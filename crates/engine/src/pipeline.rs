@@ -34,6 +34,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// How soon a primary's stream looks again whether a slow script has ended.
+const BUSY_NAP: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// What a worker brings to the pipeline; one per worker thread.
 pub struct Engine {
     pub shared: Arc<Shared>,
@@ -291,11 +294,18 @@ impl Engine {
         reply: &mut Writer,
     ) -> Flow {
         let command = admitted.command();
-        let hashed = match self.lock(command, hash, space, session, args) {
-            Ok(hashed) => hashed,
-            Err(error) => {
-                self.refuse(Some(command.id), error, session, reply);
-                return Flow::Next;
+        let hashed = loop {
+            match self.lock(command, hash, space, session, args) {
+                Ok(hashed) => break hashed,
+                // A slow script has them, and what our primary did can't be left out.
+                Err(_) if session.origin == Origin::Primary && self.shared.scripts.is_busy() => {
+                    space.release();
+                    std::thread::sleep(BUSY_NAP);
+                }
+                Err(error) => {
+                    self.refuse(Some(command.id), error, session, reply);
+                    return Flow::Next;
+                }
             }
         };
         // Read under the locks: whoever attaches a reader holds all of them.

@@ -16,6 +16,9 @@ const PASSWORD: &str = "drill-secret";
 /// A name of the first region's primary, as the second region's configuration has it.
 const NAME: &str = "valkey.test.sovereign.example";
 
+/// Between two writes of the drill's client.
+const PACE: Duration = Duration::from_micros(200);
+
 /// What was seen.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -163,6 +166,7 @@ impl Writer {
         let thread = std::thread::spawn(move || {
             let mut n = from;
             while !stopped.load(Relaxed) {
+                std::thread::sleep(PACE);
                 n += 1;
                 let number = n.to_string();
                 match client.try_call(&["MSET", &format!("seq:{n}"), &value, "last", &number]) {

@@ -108,7 +108,7 @@ fn differences(a: &mut Client, b: &mut Client) -> String {
                 let kind = a.call(&["TYPE", &key]).text();
                 let dump = |client: &mut Client| {
                     let ttl = client.call(&["PEXPIRETIME", &key]);
-                    let value = match kind.as_str() {
+                    let mut value = match kind.as_str() {
                         "string" => client.call(&["GET", &key]),
                         "list" => client.call(&["LRANGE", &key, "0", "-1"]),
                         "hash" => client.call(&["HGETALL", &key]),
@@ -116,7 +116,16 @@ fn differences(a: &mut Client, b: &mut Client) -> String {
                         "zset" => client.call(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]),
                         _ => client.call(&["XINFO", "STREAM", &key, "FULL"]),
                     };
-                    format!("{value:?} {ttl:?}").chars().take(600).collect::<String>()
+                    if let Reply::Array(items) = &mut value
+                        && matches!(kind.as_str(), "hash" | "set")
+                    {
+                        let width = if kind == "hash" { 2 } else { 1 };
+                        let mut rows: Vec<Vec<Reply>> = items.chunks(width).map(<[Reply]>::to_vec).collect();
+                        rows.sort_by_key(|row| row.iter().map(Reply::text).collect::<Vec<_>>());
+                        *items = rows.concat();
+                    }
+                    let clip = |text: String| text.chars().take(1500).collect::<String>();
+                    clip(format!("{value:?} {ttl:?}").replace(&"v".repeat(12), ""))
                 };
                 out.push(format!("db {db} {kind} {key}:\n  {}\n  {}", dump(a), dump(b)));
             }

@@ -97,6 +97,7 @@ fn resetstat(cx: &mut Cx) -> Outcome {
     cx.shared.reclaimer.reset_freed();
     cx.shared.observe.rates.reset();
     cx.shared.observe.turns.reset();
+    cx.shared.replication.reset_counters();
     cx.reply.ok();
     Ok(Effect::None)
 }

@@ -127,6 +127,7 @@ fn begin_in(
         walking.push(sink.walking());
         drop(shard.begin_snapshot(Box::new(sink)));
     }
+    shared.persist.snapshots.fetch_add(1, Relaxed);
     let keys_total = preface.sizes.iter().map(|size| size.keys).sum();
     let job = Job {
         kind,
@@ -201,9 +202,9 @@ impl Begun {
         };
         let collector = &self.job.collector;
         let mut looked = Instant::now();
+        let mut paid = 0;
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
             loop {
-                let before = collector.keys();
                 let mut locked = loop {
                     match shared.keyspace.try_lock_one(id) {
                         Some(locked) => break locked,
@@ -220,7 +221,10 @@ impl Begun {
                 drop(locked);
                 drop(ended);
                 drain(collector, &mut writer)?;
-                self.pause(shared, collector.keys() - before, &mut writer, &mut looked)?;
+                // Also for those that were handed over by whoever was about to change them.
+                let new = collector.keys() - paid;
+                paid += new;
+                self.pause(shared, new, &mut writer, &mut looked)?;
                 if self.job.is_cancelled() {
                     return Err(io::ErrorKind::Interrupted.into());
                 }

@@ -43,6 +43,8 @@ pub struct Persist {
     pub last_bgsave_took_s: AtomicI64,
     pub rdb_saves: AtomicU64,
     pub rdb_scheduled: AtomicBool,
+    /// Snapshots that began: what the reference forks for.
+    pub snapshots: AtomicU64,
     /// The snapshot that is being written.
     pub job: Mutex<Option<Arc<Job>>>,
     /// Why writes are refused; 0: they aren't. See [`Persist::refusal`].
@@ -67,6 +69,7 @@ impl Default for Persist {
             last_bgsave_took_s: AtomicI64::new(-1),
             rdb_saves: AtomicU64::new(0),
             rdb_scheduled: AtomicBool::new(false),
+            snapshots: AtomicU64::new(0),
             job: Mutex::new(None),
             stopped: AtomicU8::new(0),
             aof: aof::Aof::new(),

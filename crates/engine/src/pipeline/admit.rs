@@ -113,7 +113,9 @@ impl Engine {
         {
             return refuse(CommandError::text("ERR Replica can't interact with the keyspace"));
         }
-        if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) {
+        // What our primary did must be done here, too: it waits for the locks instead.
+        let is_told = session.origin == Origin::Primary;
+        if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) && !is_told {
             return refuse(self.shared.scripts.busy_error());
         }
         match self.redirection(command, session) {

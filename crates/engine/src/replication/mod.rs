@@ -29,7 +29,7 @@ use kara_replication::replica::{Replica, ReplicaConf, ReplicaState};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Bits of the gate that commands look at.
 pub mod gate {
@@ -155,6 +155,10 @@ pub struct Replication {
     pub psync_grace_s: AtomicU64,
     /// Bytes of our primary's stream that wait for its data set to be loaded.
     pub buffered: AtomicU64,
+    /// DEBUG SLEEP: nothing is to be heard of us.
+    pub asleep: AtomicBool,
+    /// DEBUG PAUSE-AFTER-FORK: the process stops itself once its primary's snapshot has begun.
+    pub stops_at_snapshot: AtomicBool,
     /// The end of the process, while it waits for replicas.
     pub shutdown: farewell::Farewell,
     /// Memory in buffers of links to replicas.
@@ -200,6 +204,8 @@ impl Default for Replication {
             waiting_psync: AtomicUsize::new(0),
             psync_grace_s: AtomicU64::new(60),
             buffered: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            stops_at_snapshot: AtomicBool::new(false),
             shutdown: farewell::Farewell::default(),
             link_bytes: AtomicU64::new(0),
             waits: waits::Waits::default(),
@@ -446,6 +452,14 @@ impl Replication {
             Err(_) => self.syncs_refused.fetch_add(1, Relaxed),
         };
         verdict
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_counters(&self) {
+        let counters = [&self.syncs_full, &self.syncs_partial, &self.syncs_refused];
+        for counter in counters.into_iter().chain([&self.input_bytes, &self.output_bytes]) {
+            counter.store(0, Relaxed);
+        }
     }
 
     /// A replica has come.

@@ -122,6 +122,10 @@ pub(super) fn unblock_all(shared: &Shared) {
         let Some(claim) = waiter.claim() else { continue };
         claim.end();
         shared.waiting.leave(&waiter);
+        let stats = shared.stats.worker(shared.workers);
+        let tracks = shared.config.load().latency_tracking;
+        stats.command(waiter.what.command.id).record(waiter.what.first_ns, tracks);
+        stats.command(waiter.what.command.id).rejected.add(1);
         let mut reply = Writer::new(waiter.what.protocol);
         reply.error(
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",

@@ -4,7 +4,9 @@
 use super::wire::{Attempt, Place, Wire, is_quiet};
 use kara_base::ids::DbIndex;
 use kara_engine::log::Level;
+use kara_engine::replication::Link;
 use kara_engine::replication::sync::log;
+use kara_engine::replication::upstream::set_link;
 use kara_replication::handshake::{EndOffset, Handshake, Next, rdb_channel_requests, request};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -29,6 +31,11 @@ impl Attempt<'_> {
         })?;
         let text = format!("Dual channel replication: the data set is of {}:{}", end.id, end.offset);
         log(self.shared, &text);
+        set_link(self.shared, self.epoch, Link::Sync);
+        if self.shared.replication.stops_at_snapshot.load(SeqCst) {
+            // For tests; somebody lets us go on.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        }
         self.open_stream(main, &end)?;
         let place = Place { id: end.id.clone(), offset: end.offset, db: end.db.map(DbIndex) };
         let done = AtomicBool::new(false);

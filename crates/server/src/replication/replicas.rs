@@ -239,6 +239,7 @@ impl Replicas {
         }
         let waited = matches!(link.phase, Phase::WaitFile);
         drop(link);
+        shared.replication.keep_for(self.awaited.iter().map(|awaited| awaited.position));
         if waited && !self.links.iter().flatten().any(|link| matches!(link.phase, Phase::WaitFile)) {
             // Nobody waits for the file any more; where saving is wanted anyway, it is of use.
             let saves = !shared.config.load().save.points.is_empty();
@@ -447,6 +448,7 @@ impl Replicas {
             info.total_bytes.store((link.unsent() + size_of::<Link>()) as u64, Relaxed);
             if matches!(link.phase, Phase::WaitStart | Phase::WaitFile)
                 && link.knows_psync
+                && !shared.replication.asleep.load(Relaxed)
                 && link.since.elapsed() > Duration::from_secs(1)
             {
                 // An empty line says that we live.

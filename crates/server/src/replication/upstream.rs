@@ -62,7 +62,6 @@ impl Attempt<'_> {
             }
             Next::DualChannel => {
                 log(self.shared, "Dual channel replication: PSYNC is not possible, initialize RDB channel.");
-                set_link(self.shared, self.epoch, Link::Sync);
                 self.take_data_apart(&mut wire)?
             }
             Next::Later(text) | Next::Unknown(text) => {

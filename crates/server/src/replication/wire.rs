@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 
 /// How soon a change of role is seen while the primary is silent.
 pub const LOOK: Duration = Duration::from_millis(100);
+/// One attempt to connect. The kernel asks again after 1, 3, 7 seconds: a new attempt is sooner there once a link works
+/// again.
+const CONNECT: Duration = Duration::from_secs(3);
+/// What we say to a primary is little: its socket takes it, or the link is dead.
+const WRITE: Duration = Duration::from_secs(10);
 const CHUNK: usize = 128 << 10;
 /// Answers of the handshake are lines of at most this length.
 const LINE_MAX: usize = 4 << 10;
@@ -51,7 +56,7 @@ impl Attempt<'_> {
     pub fn connect(&self) -> Result<Wire, String> {
         let host = String::from_utf8_lossy(&self.primary.host).into_owned();
         let source = std::str::from_utf8(&self.config.bind_source_addr).ok().and_then(|ip| ip.parse().ok());
-        let stream = connect(&host, self.primary.port, source, self.timeout());
+        let stream = connect(&host, self.primary.port, source, self.timeout().min(CONNECT));
         let stream = stream.map_err(|error| format!("Error condition on socket for SYNC: {error}"))?;
         Ok(Wire { stream, buffer: Vec::new(), at: 0 })
     }
@@ -207,7 +212,7 @@ fn connect_to(address: SocketAddr, source: Option<IpAddr>, timeout: Duration) ->
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LOOK))?;
-    stream.set_write_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(WRITE))?;
     Ok(stream)
 }
 

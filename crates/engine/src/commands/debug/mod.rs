@@ -53,6 +53,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("MALLCTL", 3, 3, mallctl),
     ("OBJECT", 3, 4, object),
     ("PANIC", 2, 2, panic_now),
+    ("PAUSE-AFTER-FORK", 3, 3, pause_after_fork),
     ("PAUSE-CRON", 3, 3, pause_cron),
     ("POPULATE", 3, 5, populate),
     ("PROTOCOL", 3, 3, protocol),
@@ -212,7 +213,9 @@ fn config_rewrite_force_all(cx: &mut Cx) -> Outcome {
 
 fn sleep(cx: &mut Cx) -> Outcome {
     let seconds = parse_float(cx.arg(2)).unwrap_or(0.0).clamp(0.0, 1e6);
+    cx.shared.replication.asleep.store(true, Relaxed);
     std::thread::sleep(std::time::Duration::from_secs_f64(seconds));
+    cx.shared.replication.asleep.store(false, Relaxed);
     done(cx)
 }
 
@@ -226,6 +229,14 @@ fn replicate(cx: &mut Cx) -> Outcome {
 /// Nobody can go on with our history any more, nor can we with our primary's.
 fn change_repl_id(cx: &mut Cx) -> Outcome {
     cx.shared.replication.forget_history();
+    done(cx)
+}
+
+/// As a replica with two connections: whether the process stops (SIGSTOP) when its primary's snapshot has begun. As a
+/// primary there is no fork to stop behind: the snapshot's thread would stop with the rest.
+fn pause_after_fork(cx: &mut Cx) -> Outcome {
+    let on = cx.int(2)? != 0;
+    cx.shared.replication.stops_at_snapshot.store(on, Relaxed);
     done(cx)
 }
 

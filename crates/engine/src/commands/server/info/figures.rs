@@ -16,7 +16,9 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("instantaneous_ops_per_sec", rates.commands as u64);
     page.field("total_net_input_bytes", t.net_input_bytes);
     page.field("total_net_output_bytes", t.net_output_bytes);
-    page.zeros(&["total_net_repl_input_bytes", "total_net_repl_output_bytes"]);
+    let replication = &shared.replication;
+    page.field("total_net_repl_input_bytes", replication.input_bytes.load(Relaxed));
+    page.field("total_net_repl_output_bytes", replication.output_bytes.load(Relaxed));
     page.zeros(&["total_net_cluster_slot_import_bytes", "total_net_cluster_slot_export_bytes"]);
     page.field("instantaneous_input_kbps", kb(rates.input_bytes));
     page.field("instantaneous_output_kbps", kb(rates.output_bytes));
@@ -43,7 +45,9 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("pubsub_channels", shared.pubsub.count(Kind::Channel));
     page.field("pubsub_patterns", shared.pubsub.count(Kind::Pattern));
     page.field("pubsubshard_channels", shared.pubsub.count(Kind::Shard));
-    page.zeros(&["latest_fork_usec", "total_forks", "migrate_cached_sockets"]);
+    page.zeros(&["latest_fork_usec"]);
+    page.field("total_forks", shared.persist.snapshots.load(Relaxed));
+    page.zeros(&["migrate_cached_sockets"]);
     page.field("slave_expires_tracked_keys", replication.own_keys.count());
     page.zeros(&["active_defrag_hits", "active_defrag_misses"]);
     page.zeros(&["active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time"]);
