@@ -13,7 +13,6 @@ use crate::entry::{Entry, NewValue, StrMut, StrValue};
 use crate::expiry::ExpireProgress;
 use crate::keyspace::{HashedKey, Keyspace, ScanBudget};
 use crate::shard::{Detached, Shard};
-use crate::value::hash::Hash;
 
 /// The locks of one shard, several, or all; released on drop.
 pub struct Locked<'k> {
@@ -223,25 +222,16 @@ impl<'k> Locked<'k> {
         Some(self.put(db, to, entry))
     }
 
-    /// Copies a value with its expiry and clock to another key or database, over what is there; without fields of a hash
-    /// whose time was over at `now_ms` (Unix). `None`: there is no `from`, or nothing is left of it.
+    /// Copies a value with its expiry and clock to another key or database, over what is there. `None`: there is no
+    /// `from`.
     pub fn copy(
         &mut self,
         from_db: DbIndex,
         from: &HashedKey<'_>,
         to_db: DbIndex,
         to: &HashedKey<'_>,
-        now_ms: i64,
     ) -> Option<Moved> {
-        let mut entry = self.find(from_db, from)?.duplicate(to.bytes);
-        if let Some(hash) = entry.get_mut::<Hash>()
-            && hash.expiring() > 0
-        {
-            hash.expire_due(now_ms, usize::MAX, |_| {});
-            if hash.is_empty() {
-                return None;
-            }
-        }
+        let entry = self.find(from_db, from)?.duplicate(to.bytes);
         Some(self.put(to_db, to, entry))
     }
 

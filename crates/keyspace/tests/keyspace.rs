@@ -103,7 +103,7 @@ fn values_move_between_keys_shards_and_databases() {
     assert_eq!(locked.find(DB, &to).unwrap().expire_at_ms(), Some(99));
     assert!(locked.find(DB, &from).is_none() && locked.rename(DB, &from, &to).is_none());
     assert!(locked.rename(DB, &to, &to).unwrap().replaced.is_none());
-    assert!(locked.copy(DB, &to, DB1, &from, 0).unwrap().replaced.is_none());
+    assert!(locked.copy(DB, &to, DB1, &from).unwrap().replaced.is_none());
     assert!(!locked.move_to_db(DB, DB, &to));
     assert!(locked.move_to_db(DB, DB1, &to) && !locked.move_to_db(DB, DB1, &to));
     drop(locked);

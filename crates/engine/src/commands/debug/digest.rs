@@ -48,7 +48,7 @@ impl Digest {
 }
 
 /// Mixes a key's value and expiry into the digest.
-pub fn mix_value(digest: &mut Digest, entry: &Entry) {
+pub fn mix_value(digest: &mut Digest, entry: &Entry, now_ms: i64) {
     digest.mix(&(entry.kind() as u32).to_be_bytes());
     match entry.kind() {
         Kind::String => {
@@ -71,7 +71,9 @@ pub fn mix_value(digest: &mut Digest, entry: &Entry) {
             }
         }
         Kind::Hash => {
-            for pair in entry.get::<Hash>().into_iter().flat_map(Hash::iter) {
+            // A field whose time is over counts no more, be it here still or not.
+            let fields = entry.get::<Hash>().into_iter().flat_map(Hash::iter);
+            for pair in fields.filter(|pair| !pair.is_due(now_ms)) {
                 let mut item = Digest::default();
                 item.mix(&pair.field.to_bytes());
                 item.mix(&pair.value.to_bytes());

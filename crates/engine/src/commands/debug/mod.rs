@@ -100,6 +100,7 @@ fn flag(cx: &mut Cx) -> Outcome {
 }
 
 fn digest_all(cx: &mut Cx) -> Outcome {
+    let now_ms = cx.now_ms;
     let mut all = Digest::default();
     for db in 0..cx.shared.keyspace.databases() {
         let db = DbIndex(db as u32);
@@ -110,7 +111,7 @@ fn digest_all(cx: &mut Cx) -> Outcome {
         for entry in cx.keys.space.iter(db) {
             let mut one = Digest::default();
             one.mix(entry.key());
-            mix_value(&mut one, entry);
+            mix_value(&mut one, entry, now_ms);
             all.join(&one);
         }
     }
@@ -119,11 +120,12 @@ fn digest_all(cx: &mut Cx) -> Outcome {
 }
 
 fn digest_values(cx: &mut Cx) -> Outcome {
+    let now_ms = cx.now_ms;
     cx.reply.array(cx.args.len() - 2);
     for key in &cx.args[2..] {
         let mut one = Digest::default();
         if let Some(entry) = cx.keys.peek(key) {
-            mix_value(&mut one, entry);
+            mix_value(&mut one, entry, now_ms);
         }
         cx.reply.simple(&one.hex());
     }

@@ -329,12 +329,7 @@ fn copy(cx: &mut Cx) -> Outcome {
     if taken && let Some(old) = cx.keys.space.remove(db, &target) {
         cx.keys.reclaim(old, cx.keys.policy.lazy_overwrite);
     }
-    // Also where our primary says so: what its copy has of such fields, it will take back.
-    let copied = cx.keys.space.copy(cx.keys.db, &source, db, &target, cx.now_ms).is_some();
-    if !copied && !taken {
-        cx.reply.integer(0);
-        return Ok(Effect::None);
-    }
+    cx.keys.space.copy(cx.keys.db, &source, db, &target);
     let own = std::mem::replace(&mut cx.keys.db, db);
     cx.keys.notify(Class::NEW, "new", to);
     cx.keys.changed(to, Class::GENERIC, "copy_to");
