@@ -467,6 +467,16 @@ impl Replication {
         self.state.lock().replicas.push(member);
     }
 
+    /// A client that is killed may be a replica: it gets the stream up to here.
+    pub fn dismiss_client(&self, id: kara_base::ids::ClientId) {
+        let end = self.backlog.end();
+        let state = self.state.lock();
+        if let Some(member) = state.replicas.iter().find(|member| member.info.id == id) {
+            member.replica.dismiss("Connection with replica was killed", end);
+            self.backlog.nudge();
+        }
+    }
+
     /// It has gone.
     pub fn part(&self, member: &Arc<Member>, now_ms: i64) {
         let mut state = self.state.lock();

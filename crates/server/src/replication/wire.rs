@@ -33,7 +33,7 @@ pub struct Attempt<'a> {
 impl Attempt<'_> {
     /// How long the primary may be silent.
     pub fn timeout(&self) -> Duration {
-        Duration::from_secs(self.config.repl_timeout)
+        Duration::from_secs(self.shared.config.load().repl_timeout)
     }
 
     /// Whether we still want this primary.

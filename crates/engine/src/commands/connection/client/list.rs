@@ -348,6 +348,8 @@ fn kill(cx: &mut Cx) -> Outcome {
             client.kill.store(true, Relaxed);
             // Before the next key is ready: who is killed is served no more.
             cx.shared.waiting.abandon(&client);
+            // A replica gets nothing of what comes behind this.
+            cx.shared.replication.dismiss_client(client.id);
             cx.shared.host.post(client.worker, Message::Kill { client: client.id });
         }
     }
