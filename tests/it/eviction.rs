@@ -204,6 +204,21 @@ fn large_clients_are_closed_where_all_together_take_too_much() {
     assert!(clients[2].read().is_err());
 }
 
+/// A client that asks for far more than its output limit allows is closed, and its answer goes to nobody.
+#[test]
+fn a_closed_clients_answer_goes_to_nobody_else() {
+    let server = Server::start(&["--client-output-buffer-limit", "normal 1000000 0 0"]);
+    let mut client = server.client();
+    client.run("HSET h f v");
+    client.run("SADD s m");
+    for command in ["HRANDFIELD h -999999999", "SRANDMEMBER s -999999999"] {
+        let mut greedy = server.client();
+        let words: Vec<&str> = command.split(' ').collect();
+        assert!(greedy.try_call(&words).is_err(), "{command}");
+        assert_eq!(client.run("PING"), Reply::Simple(b"PONG".to_vec()), "{command}");
+    }
+}
+
 /// A sample of `cargo xtask hitratio`, with the noise of a short trace.
 #[test]
 fn a_cache_finds_as_much_as_the_reference() {

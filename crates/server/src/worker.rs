@@ -495,6 +495,9 @@ impl Worker {
         self.read_own_mail(Some(conn));
         if end == End::Keep {
             end = self.send_replies(conn);
+        } else {
+            // Nobody else may get what was written for a client that is closed.
+            self.reply.clear();
         }
         (end, done)
     }
