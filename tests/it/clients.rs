@@ -5,17 +5,26 @@ use std::process::Command;
 
 fn python(module: &str, protocol: &str) {
     let server = Server::start(&[]);
-    let script = root().join("tests/clients/smoke.py");
-    let python = peers().join("venv/bin/python");
-    succeeds(Command::new(python).arg(script).args([module, protocol, &server.port().to_string()]));
+    python_with("smoke.py", &[module, protocol, &server.port().to_string()]);
+}
+
+/// Runs a program of tests/clients by the peers' Python.
+pub fn python_with(program: &str, arguments: &[&str]) {
+    let script = root().join("tests/clients").join(program);
+    succeeds(Command::new(peers().join("venv/bin/python")).arg(script).args(arguments));
+}
+
+/// Likewise by Node.
+pub fn node_with(program: &str, arguments: &[&str]) {
+    let script = root().join("tests/clients").join(program);
+    let mut command = Command::new(peers().join("bin/node"));
+    succeeds(command.env("KARA_NODE", peers().join("node")).arg(script).args(arguments));
 }
 
 /// Libraries whose work is done by scripts, against two workers.
 fn python_scripts(library: &str) {
     let server = Server::start(&["--io-threads", "2"]);
-    let script = root().join("tests/clients/scripts.py");
-    let python = peers().join("venv/bin/python");
-    succeeds(Command::new(python).arg(script).args([library, &server.port().to_string()]));
+    python_with("scripts.py", &[library, &server.port().to_string()]);
 }
 
 fn node_scripts(library: &str) {
@@ -28,14 +37,7 @@ fn node(library: &str) {
 }
 
 fn node_program(program: &str, library: &str, server: &Server) {
-    let script = root().join("tests/clients").join(program);
-    let folder = peers().join("node");
-    succeeds(
-        Command::new(peers().join("bin/node"))
-            .env("KARA_NODE", folder)
-            .arg(script)
-            .args([library, &server.port().to_string()]),
-    );
+    node_with(program, &[library, &server.port().to_string()]);
 }
 
 fn succeeds(command: &mut Command) {

@@ -5,6 +5,8 @@
 //!   `kara-cli` (and their `valkey-` and `redis-` names) are the built programs; it must succeed;
 //! - ` ```console ` has lines `$ command` and below each the exact output;
 //! - ` ```conf ` is a configuration file: a server is started with it;
+//! - with a server behind the language (` ```sh with: redis-server-7.0 `) that one runs too, with some keys: its port is
+//!   `OLD`, its folder `OLD_DIR`;
 //! - with a reason behind the language (` ```sh not-run: takes an hour `) is not run.
 
 use kara_tests::{Server, peers, root};
@@ -62,7 +64,22 @@ fn blocks(document: &Path) -> Vec<Block> {
     blocks
 }
 
+/// A server from which the snippet's reader comes.
+fn old_server(block: &Block) -> Option<Server> {
+    let name = block.remark.strip_prefix("with: ")?;
+    let server = Server::start_program(&peers().join("bin").join(name), &[]);
+    let mut client = server.client();
+    for line in ["SET text hello", "SET ttl v EX 1000", "RPUSH list a b c", "HSET hash f v"] {
+        client.run(line);
+    }
+    Some(server)
+}
+
 fn shell(script: &str, port: u16, folder: &Path) -> Result<String, String> {
+    shell_beside(script, port, folder, None)
+}
+
+fn shell_beside(script: &str, port: u16, folder: &Path, old: Option<&Server>) -> Result<String, String> {
     let programs = std::env::current_exe().unwrap();
     let programs = programs.ancestors().nth(2).unwrap();
     let path = format!(
@@ -77,6 +94,8 @@ fn shell(script: &str, port: u16, folder: &Path) -> Result<String, String> {
         .env("PATH", path)
         .env("PORT", port.to_string())
         .env("DIR", folder)
+        .envs(old.map(|old| ("OLD", old.port().to_string())))
+        .envs(old.map(|old| ("OLD_DIR", old.folder().to_path_buf())))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
@@ -100,7 +119,8 @@ fn run_block(block: &Block) -> Result<(), String> {
         }
         "sh" => {
             let server = Server::start(&[]);
-            shell(&block.text, server.port(), server.folder()).map(|_| ())
+            let old = old_server(block);
+            shell_beside(&block.text, server.port(), server.folder(), old.as_ref()).map(|_| ())
         }
         "console" => {
             let server = Server::start(&[]);
@@ -141,6 +161,10 @@ fn every_snippet_says_what_it_is() {
         let known = ["sh", "console", "conf", "text", "rust", "toml", "json", "yaml"];
         assert!(known.contains(&block.language.as_str()), "{}: language {:?}", block.place, block.language);
         let remark = block.remark.as_str();
-        assert!(remark.is_empty() || remark.starts_with("not-run: "), "{}: {remark}", block.place);
+        assert!(
+            remark.is_empty() || remark.starts_with("not-run: ") || remark.starts_with("with: "),
+            "{}: {remark}",
+            block.place
+        );
     }
 }

@@ -4,11 +4,15 @@
 #[cfg(test)]
 mod append_only;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod collections;
 #[cfg(test)]
 mod crowds;
+#[cfg(test)]
+mod cutover;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
@@ -36,6 +40,8 @@ mod messages;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod pipelines;
 #[cfg(test)]
 mod replication;
@@ -49,5 +55,7 @@ mod shutdown;
 mod signals;
 #[cfg(test)]
 mod snapshots;
+#[cfg(test)]
+mod usecases;
 #[cfg(test)]
 mod waiting;

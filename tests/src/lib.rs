@@ -13,6 +13,7 @@ pub mod linear;
 pub mod replication;
 pub mod reply;
 pub mod server;
+pub mod tools;
 
 pub use client::Client;
 pub use reply::Reply;

