@@ -60,8 +60,9 @@ fn digest(client: &mut Client) -> Reply {
     client.run("DEBUG DIGEST")
 }
 
-/// Loads the file of one server in the other; both digests are the same.
-fn carry(from: &Server, to: &mut Server) {
+/// Loads the file of one server in the other; both digests are the same, and between servers of one age what a stream
+/// tells of itself.
+fn carry(from: &Server, to: &mut Server, same_age: bool) {
     let mut client = from.client();
     assert_eq!(client.run("SAVE"), ok());
     let before = digest(&mut client);
@@ -69,8 +70,8 @@ fn carry(from: &Server, to: &mut Server) {
     fs::copy(from.folder().join("dump.rdb"), to.folder().join("dump.rdb")).expect("a dump to copy");
     to.restart();
     assert_eq!(digest(&mut to.client()), before);
-    let sizes =
-        |client: &mut Client| (client.run("DBSIZE"), client.run("XINFO STREAM stream:90 FULL COUNT 0"));
+    let told = if same_age { "XINFO STREAM stream:90 FULL COUNT 0" } else { "XPENDING stream:90 g" };
+    let sizes = |client: &mut Client| (client.run("DBSIZE"), client.run(told));
     assert_eq!(sizes(&mut to.client()), sizes(&mut client));
 }
 
@@ -78,11 +79,11 @@ fn carry(from: &Server, to: &mut Server) {
 fn ours_and_the_references_both_ways() {
     let (mut own, mut reference) = (Server::start(&[]), Server::reference(&[]));
     fill(&mut own.client(), true);
-    carry(&own, &mut reference);
+    carry(&own, &mut reference, true);
     reference.client().run("FLUSHALL");
     fill(&mut reference.client(), true);
     own.client().run("FLUSHALL");
-    carry(&reference, &mut own);
+    carry(&reference, &mut own, true);
 }
 
 #[test]
@@ -152,4 +153,42 @@ fn old_headers_with_new_records() {
     fs::write(own.folder().join("dump.rdb"), old).expect("a dump");
     own.restart();
     assert_eq!(digest(&mut own.client()), before);
+}
+
+/// What older servers wrote loads here; ours loads there as commands, which they know.
+#[test]
+fn older_servers_both_ways() {
+    for program in ["valkey-server-8.1.8", "redis-server-7.0"] {
+        let program = kara_tests::peers().join("bin").join(program);
+        let mut own = Server::start(&[]);
+        let older = Server::start_program(&program, &[]);
+        fill(&mut older.client(), false);
+        carry(&older, &mut own, false);
+
+        let arguments = ["--appendonly", "yes", "--aof-use-rdb-preamble", "no"];
+        let (mut own, mut older) = (Server::start(&arguments), Server::start_program(&program, &arguments));
+        for back in [false, true] {
+            let (from, to) = if back { (&mut older, &mut own) } else { (&mut own, &mut older) };
+            let mut client = from.client();
+            client.run("FLUSHALL");
+            fill(&mut client, false);
+            client.run("BGREWRITEAOF");
+            while client.run("INFO persistence").text().contains("aof_rewrite_in_progress:1") {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            client.run("INCR behind");
+            let before = digest(&mut client);
+            from.shutdown("NOSAVE");
+            to.kill();
+            let (source, target) = (from.folder().join("appendonlydir"), to.folder().join("appendonlydir"));
+            fs::remove_dir_all(&target).expect("the directory");
+            fs::create_dir(&target).expect("a directory");
+            for file in fs::read_dir(source).expect("files").flatten() {
+                fs::copy(file.path(), target.join(file.file_name())).expect("a copy");
+            }
+            to.restart();
+            assert_eq!(digest(&mut to.client()), before, "{} {back}", program.display());
+            from.restart();
+        }
+    }
 }

@@ -24,6 +24,8 @@ mod eviction;
 #[cfg(test)]
 mod expiry;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod gaps;
@@ -41,6 +43,8 @@ mod messages;
 mod metrics;
 #[cfg(test)]
 mod migrate;
+#[cfg(test)]
+mod payloads;
 #[cfg(test)]
 mod pipelines;
 #[cfg(test)]

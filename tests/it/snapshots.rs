@@ -97,9 +97,73 @@ fn run(threads: &str, rounds: usize) {
     });
 }
 
+/// D3 and D4: each snapshot is one cut, while tables split and jobs are cancelled.
 #[test]
 fn transfers_keep_their_sum_with_one_worker() {
     run("1", 12);
+}
+
+/// Only who wants a large value waits while it is saved.
+#[test]
+fn a_large_hash_keeps_nobody_else_waiting() {
+    for form in ["yes", "no"] {
+        let server = Server::start(&["--io-threads", "1", "--aof-use-rdb-preamble", form]);
+        let mut client = server.client();
+        let mut add = |command: &str, key: &str, words: &dyn Fn(u64) -> Vec<String>| {
+            for first in (0..40_000).step_by(1000) {
+                let mut args = vec![command.to_owned(), key.to_owned()];
+                args.extend((first..first + 1000).flat_map(words));
+                client.call(&args);
+            }
+        };
+        add("HSET", "hash", &|n| vec![format!("f{n}"), format!("v{n}")]);
+        add("SADD", "set", &|n| vec![format!("m{n}")]);
+        add("SADD", "ints", &|n| vec![n.to_string()]);
+        add("ZADD", "zset", &|n| vec![n.to_string(), format!("m{n}")]);
+        add("RPUSH", "list", &|n| vec![format!("element {n}")]);
+        for n in 1..5000 {
+            client.run(&format!("XADD stream {n}-1 field {n}"));
+        }
+        client.call(&["SET", "text", &"0123456789".repeat(300_000)]);
+        client.run("HPEXPIRE hash 100000000 FIELDS 1 f7");
+        let before = client.run("DEBUG DIGEST");
+        let began = if form == "yes" { "BGSAVE" } else { "CONFIG SET appendonly yes" };
+        // Slowed down, so that the writes come in the middle.
+        client.run("CONFIG SET rdb-key-save-delay 3000");
+        client.run(began);
+        for (n, line) in [
+            "HSET hash f5 x",
+            "SREM set m9",
+            "SPOP ints",
+            "ZADD zset 5 new",
+            "LPOP list",
+            "XADD stream * a b",
+            "APPEND text x",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut writer = server.client();
+            if n % 2 == 0 {
+                assert!(!writer.run(line).is_error(), "{line}");
+            } else {
+                writer.run("MULTI");
+                writer.run(line);
+                assert!(!writer.run("EXEC").is_error(), "{line}");
+            }
+        }
+        client.run("CONFIG SET rdb-key-save-delay 0");
+        if form == "yes" {
+            wait_for(&mut client, "rdb_bgsave_in_progress");
+            client.run("DEBUG RELOAD NOSAVE");
+            assert_eq!(client.run("DEBUG DIGEST"), before, "the state at BGSAVE");
+        } else {
+            wait_for(&mut client, "aof_rewrite_in_progress");
+            let now = client.run("DEBUG DIGEST");
+            client.run("DEBUG LOADAOF");
+            assert_eq!(client.run("DEBUG DIGEST"), now);
+        }
+    }
 }
 
 #[test]

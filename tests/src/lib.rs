@@ -7,6 +7,7 @@
 pub mod client;
 pub mod collections;
 pub mod differential;
+pub mod disk;
 pub mod eviction;
 pub mod golden;
 pub mod linear;

@@ -87,3 +87,25 @@ pub fn replication(arguments: &[String]) -> Outcome {
     run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
     run(Command::new(programs.join("replication")).args(arguments))
 }
+
+/// `cargo xtask crash`, `power-loss`, `snapshot-load`: likewise, one program for all.
+pub fn crash(arguments: &[String]) -> Outcome {
+    disk("crash", arguments)
+}
+
+pub fn power_loss(arguments: &[String]) -> Outcome {
+    disk("power-loss", arguments)
+}
+
+pub fn snapshot_load(arguments: &[String]) -> Outcome {
+    disk("snapshot-load", arguments)
+}
+
+fn disk(what: &str, arguments: &[String]) -> Outcome {
+    // What CI has built already will do for a sample.
+    let (dev, arguments): (Vec<_>, Vec<_>) = arguments.iter().partition(|argument| *argument == "--dev");
+    let profile = if dev.is_empty() { "fast" } else { "dev" };
+    let programs = kara(profile)?;
+    run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--bin", "disk", "--profile", profile]))?;
+    run(Command::new(programs.join("disk")).arg(what).args(arguments))
+}

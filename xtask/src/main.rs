@@ -61,8 +61,18 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "crash",
-        "[--rounds N]: kill -9 at random moments of writing; what was answered must be there",
-        test::crash,
+        "[--rounds N] [--seed N] [--dev]: kill -9 at random moments and named places; what was answered must be there",
+        build::crash,
+    ),
+    (
+        "power-loss",
+        "[--rounds N] [--fs xfs|ext4]: a file system shut down under load (root and loop devices needed)",
+        build::power_loss,
+    ),
+    (
+        "snapshot-load",
+        "[--keys N] [--clients N] [--reference]: latency and memory while saving, and beside a large hash",
+        build::snapshot_load,
     ),
     (
         "crowds",

@@ -110,28 +110,6 @@ pub fn manifests(_arguments: &[String]) -> Outcome {
     )
 }
 
-/// `cargo xtask crash [--rounds N]`: servers killed while they write, three kinds of them N times each.
-pub fn crash(arguments: &[String]) -> Outcome {
-    let rounds = match arguments {
-        [] => "70",
-        [name, rounds] if name == "--rounds" => rounds,
-        _ => return Err("the only option is --rounds N".into()),
-    };
-    build()?;
-    let filter = [
-        "test",
-        "--quiet",
-        "--package",
-        "kara-tests",
-        "--test",
-        "it",
-        "--",
-        "nothing_answered",
-        "--nocapture",
-    ];
-    process::run(cargo(&filter).env("KARA_CRASH_ROUNDS", rounds))
-}
-
 /// `cargo xtask crowds [--connections N] [--seconds S]`: many idle connections, and a flood of nonsense. The limit of open
 /// files must allow for the connections, here and in the server.
 pub fn crowds(arguments: &[String]) -> Outcome {

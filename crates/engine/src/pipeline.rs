@@ -56,6 +56,8 @@ pub struct Engine {
     pub own_mail: bool,
     /// Another worker's mailbox got something.
     pub far_mail: bool,
+    /// A command journaled something since the worker looked last.
+    pub wrote: bool,
     found: Vec<KeyAt>,
     preceding: Vec<(DbIndex, OwnedCommand)>,
     nested: Vec<(DbIndex, OwnedCommand)>,
@@ -107,6 +109,7 @@ impl Engine {
             outbox: Outbox::default(),
             own_mail: false,
             far_mail: false,
+            wrote: false,
             found: Vec::new(),
             preceding: Vec::new(),
             nested: Vec::new(),
@@ -255,11 +258,10 @@ impl Engine {
         let hash = ahead.and_then(|ahead| ahead.hash);
         let outcome = self.lookup(ahead, args).and_then(|known| self.admit(known, hash, session, args));
         match outcome {
-            Ok(Verdict::Run(admitted)) => {
-                if self.perform(admitted, hash, space, session, args, reply) == Flow::Wait {
-                    return Flow::Wait;
-                }
-            }
+            Ok(Verdict::Run(admitted)) => match self.perform(admitted, hash, space, session, args, reply) {
+                Flow::Next => {}
+                later => return later,
+            },
             Ok(Verdict::Queued) => {
                 if session.tracking.is_some() {
                     self.shrink_before_reply(session, reply);
@@ -316,12 +318,17 @@ impl Engine {
             return Flow::Next;
         }
         let db = session.db;
+        if session.origin == Origin::Client && self.awaits_snapshot(command, space, &hashed, session) {
+            space.release();
+            return Flow::Postpone;
+        }
         let start = reply.len();
         let outcome = self.execute(command, session.origin, space, &hashed, session, args, reply);
         let changed = outcome.changed();
         self.journal(db, outcome, args);
         if changed && self.policy.journal_on {
             session.written = self.shared.replication.backlog.end();
+            self.wrote = true;
         }
         self.deliver_events(space, Some(session.id()));
         if session.tracking.is_some() || self.shared.monitors.any() || !self.outbox.is_empty() {

@@ -19,4 +19,4 @@ pub use expiry::ExpireProgress;
 pub use journal::{Journal, JournalSink};
 pub use keyspace::{HashedKey, Keyspace, KeyspaceOptions};
 pub use locked::{Locked, Moved};
-pub use shard::{Detached, Shard, SnapshotSink};
+pub use shard::{Detached, Part, Shard, SnapshotSink};

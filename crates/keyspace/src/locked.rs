@@ -87,6 +87,26 @@ impl<'k> Locked<'k> {
         self.shards.iter_mut().map(|(id, guard)| (*id, &mut **guard))
     }
 
+    /// Whether a snapshot runs in one of the shards held: it begins in all, and ends in one after the other.
+    #[inline]
+    pub fn is_in_snapshot(&self) -> bool {
+        self.shards.iter().any(|(_, shard)| shard.snapshot_active())
+    }
+
+    /// Whether a running snapshot still needs the large value of one of these keys as it is, and takes it in parts: who
+    /// wants to change it shall give the locks back and ask again soon. Keys of shards that aren't held count as others.
+    #[inline]
+    pub fn await_large(&mut self, db: DbIndex, keys: &[HashedKey<'_>]) -> bool {
+        self.is_in_snapshot()
+            && keys.iter().any(|key| match self.position(key.hash) {
+                Some(place) => {
+                    let hash = self.keyspace.table_hash(key.hash);
+                    self.shards[place].1.await_large(db, hash, key.bytes)
+                }
+                None => false,
+            })
+    }
+
     /// Starts loading the key's bucket, if its shard is held. First stage, for all keys of a batch.
     #[inline]
     pub fn prefetch_bucket(&self, db: DbIndex, key: &HashedKey<'_>) {

@@ -695,19 +695,42 @@ impl Table {
         }
     }
 
-    /// All entries in hash order, roughly.
+    /// All entries in hash order, roughly. Each is a cache miss: they are loaded some buckets ahead.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        const AHEAD: usize = 3;
         self.segments().flat_map(|segment| {
+            (0..AHEAD.min(segment.buckets())).for_each(|bucket| prefetch_entries(segment, bucket));
             (0..segment.buckets()).flat_map(move |bucket| {
+                prefetch_entries(segment, bucket + AHEAD);
                 segment.bucket(bucket).iter().filter(|slot| !slot.is_null()).map(entry_of)
             })
         })
+    }
+
+    /// Starts loading the entries that `scan_bucket` will come to next but one or two.
+    #[inline]
+    pub(crate) fn prefetch_behind(&self, from: u64) {
+        if let Some(segment) = self.segment(from) {
+            prefetch_entries(segment, segment.home(tag_at(from, segment.depth())) + WINDOW + 1);
+        }
     }
 
     /// The table with all its entries; an empty one takes its place.
     #[must_use]
     pub fn take_all(&mut self) -> Table {
         std::mem::replace(self, Table::new(self.hash))
+    }
+}
+
+/// Starts loading the entries of a bucket, if there is one of that number: two lines each, which holds most of them.
+#[inline]
+fn prefetch_entries(segment: Segment, bucket: usize) {
+    if bucket < segment.buckets() {
+        for slot in segment.bucket(bucket).iter().filter(|slot| !slot.is_null()) {
+            let entry = slot.map_addr(|addr| addr & ((1 << 48) - 1));
+            prefetch_line(entry);
+            prefetch_line(entry.wrapping_byte_add(LINE));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kara_base::hash::HashSeed;
 use kara_base::ids::{DbIndex, ShardId};
 use kara_base::rng::Rng;
-use kara_keyspace::{Entry, ExpiryUpdate, Keyspace, KeyspaceOptions, Kind, SnapshotSink, Value};
+use kara_keyspace::{Entry, ExpiryUpdate, Keyspace, KeyspaceOptions, Kind, Part, SnapshotSink, Value};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -163,14 +163,37 @@ fn text(entry: &Entry) -> Vec<u8> {
 
 /// Database and key to value and expiry.
 type State = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<i64>)>;
-type Taken = Arc<Mutex<Vec<(u32, Vec<u8>, Vec<u8>, Option<i64>)>>>;
-struct Sink(Taken);
+/// Database, key, value, expiry.
+type Row = (u32, Vec<u8>, Vec<u8>, Option<i64>);
+type Taken = Arc<Mutex<Vec<Row>>>;
+struct Sink {
+    taken: Taken,
+    /// The entry that comes in parts, as it was at the first, and how many have come.
+    parts: Option<(Row, usize)>,
+}
 
 impl SnapshotSink for Sink {
     fn take(&mut self, db: DbIndex, entry: &Entry) -> usize {
         let value = text(entry);
-        self.0.lock().push((db.0, entry.key().to_vec(), value, entry.expire_at_ms()));
+        self.taken.lock().push((db.0, entry.key().to_vec(), value, entry.expire_at_ms()));
         1
+    }
+
+    fn is_large(&self, entry: &Entry) -> bool {
+        text(entry).len() > 6
+    }
+
+    fn part(&mut self, db: DbIndex, entry: &Entry) -> Part {
+        let now = (db.0, entry.key().to_vec(), text(entry), entry.expire_at_ms());
+        let (first, seen) = self.parts.take().unwrap_or_else(|| (now.clone(), 0));
+        assert_eq!(first, now, "it changed between its parts");
+        let is_last = seen * 3 > first.2.len();
+        if is_last {
+            self.taken.lock().push(first);
+        } else {
+            self.parts = Some((first, seen + 1));
+        }
+        Part { cost: 20, is_last }
     }
 }
 
@@ -188,6 +211,8 @@ enum Write {
     Flush(Option<u32>),
     ActiveExpiry(u32, i64),
     Walk(usize),
+    /// Somebody wants to change the key and would rather wait.
+    Await(u32, u32),
 }
 
 fn write() -> impl Strategy<Value = Write> {
@@ -206,6 +231,7 @@ fn write() -> impl Strategy<Value = Write> {
         1 => proptest::option::of(db.clone()).prop_map(Write::Flush),
         1 => (db.clone(), 0..60i64).prop_map(|(d, now)| Write::ActiveExpiry(d, now)),
         12 => (1..80usize).prop_map(Write::Walk),
+        3 => (db.clone(), key.clone()).prop_map(|(d, k)| Write::Await(d, k)),
     ]
 }
 
@@ -241,6 +267,11 @@ fn apply(ks: &Keyspace, serial: usize, write: &Write) {
         Write::Swap(a, b) => all.swapdb(DbIndex(*a), DbIndex(*b)),
         Write::Flush(db) => drop(all.flush(db.map(DbIndex))),
         Write::ActiveExpiry(db, now) => drop(all.expire_step(DbIndex(*db), *now, 1, drop)),
+        Write::Await(db, k) => {
+            if all.await_large(DbIndex(*db), &[ks.key(&key(k))]) {
+                all.shards_mut().for_each(|(_, shard)| assert!(shard.snapshot_wanted(usize::MAX)));
+            }
+        }
         Write::Walk(budget) => all.shards_mut().for_each(|(_, shard)| {
             shard.snapshot_step(*budget);
         }),
@@ -262,7 +293,7 @@ fn state(ks: &Keyspace) -> State {
 fn begin(ks: &Keyspace) -> Taken {
     let taken = Taken::default();
     for (_, shard) in ks.lock_all().shards_mut() {
-        shard.begin_snapshot(Box::new(Sink(taken.clone())));
+        shard.begin_snapshot(Box::new(Sink { taken: taken.clone(), parts: None }));
     }
     taken
 }

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod aof;
+pub mod fault;
 pub mod rdb;
 pub mod snapshot;

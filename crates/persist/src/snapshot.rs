@@ -3,12 +3,16 @@
 //! Each shard has a [`ShardSink`], which encodes entries while the shard is locked, be it that the walk comes by or that
 //! somebody is about to change them. Full buffers go to a [`Collector`] of all shards; the walking thread takes them
 //! from there and writes. Hand-overs that pile up faster than they are written make the hander-over wait.
+//!
+//! Large values come in parts, which nothing may come between in the file: while one is open, what else is handed over
+//! stays with the collector.
 
-use crate::aof::commands::put_entry;
+use crate::aof::commands::{put_entry, put_part};
 use crate::rdb::encode::{EncodeOptions, Encoder};
-use crate::rdb::file::{Annotate, record};
-use kara_base::ids::DbIndex;
-use kara_keyspace::{Entry, SnapshotSink};
+use crate::rdb::file::{Annotate, record, record_head};
+use crate::rdb::steps::{self, Steps};
+use kara_base::ids::{DbIndex, ShardId};
+use kara_keyspace::{Entry, Part, SnapshotSink};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,9 +22,11 @@ use std::time::Duration;
 /// A sink's buffer goes to the collector at this size.
 const CHUNK_BYTES: usize = 128 << 10;
 /// From here on whoever hands over waits for the writer.
-pub const PENDING_MAX: usize = 64 << 20;
+pub const PENDING_MAX: usize = 16 << 20;
 /// How long at most: a disk that stands still must not stop the server for good.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// What a part of a large value costs at least: it is the walk's whole step.
+const PART_COST: usize = 256;
 /// What one unit of the walk's budget stands for, bytes.
 const COST_BYTES: usize = 256;
 
@@ -31,20 +37,43 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
 }
 
+/// A piece of a large value's record.
+#[derive(Debug)]
+pub struct Piece {
+    pub db: u32,
+    pub bytes: Vec<u8>,
+    pub is_first: bool,
+    pub is_last: bool,
+}
+
+/// What has come to be written, in this order.
+#[derive(Debug, Default)]
+pub struct Taken {
+    pub pieces: VecDeque<Piece>,
+    pub chunks: VecDeque<Chunk>,
+}
+
 /// Where the sinks of all shards put their records.
 #[derive(Debug, Default)]
 pub struct Collector {
     queue: Mutex<Queue>,
     taken: Condvar,
     keys: AtomicU64,
+    copied: AtomicU64,
     /// The snapshot was given up: nothing need be kept any more.
     closed: AtomicBool,
     /// A value can't be told in the version that is written.
     untold: AtomicBool,
+    /// Somebody waits for a large value of one of these shards.
+    wanted: Mutex<Vec<ShardId>>,
+    is_wanted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    pieces: VecDeque<Piece>,
+    /// The last piece was not its value's last.
+    is_open: bool,
     chunks: VecDeque<Chunk>,
     bytes: usize,
 }
@@ -66,25 +95,54 @@ impl Collector {
         queue.chunks.push_back(chunk);
     }
 
-    /// Takes everything that has come.
-    pub fn take(&self) -> VecDeque<Chunk> {
+    fn put_piece(&self, piece: Piece) {
+        if !self.closed.load(Relaxed) {
+            let mut queue = self.queue.lock();
+            queue.is_open = !piece.is_last;
+            queue.pieces.push_back(piece);
+        }
+    }
+
+    /// Takes what has come and may be written now.
+    pub fn take(&self) -> Taken {
         let mut queue = self.queue.lock();
+        let pieces = std::mem::take(&mut queue.pieces);
+        if queue.is_open {
+            return Taken { pieces, ..Taken::default() };
+        }
         queue.bytes = 0;
         let chunks = std::mem::take(&mut queue.chunks);
         drop(queue);
         self.taken.notify_all();
-        chunks
+        Taken { pieces, chunks }
     }
 
     /// Nothing more is wanted; who waits goes on.
     pub fn close(&self) {
         self.closed.store(true, Relaxed);
+        self.queue.lock().is_open = false;
         self.take();
+    }
+
+    /// A shard with a large value that somebody waits for; none while another one is open.
+    pub fn next_wanted(&self) -> Option<ShardId> {
+        if !self.is_wanted.load(Relaxed) || self.queue.lock().is_open {
+            return None;
+        }
+        let mut wanted = self.wanted.lock();
+        let next = wanted.pop();
+        self.is_wanted.store(!wanted.is_empty(), Relaxed);
+        next
     }
 
     /// Keys so far.
     pub fn keys(&self) -> u64 {
         self.keys.load(Relaxed)
+    }
+
+    /// Bytes of what was handed over because it was about to change.
+    pub fn copied(&self) -> u64 {
+        self.copied.load(Relaxed)
     }
 
     /// A value could not be told in the version that is written.
@@ -106,19 +164,32 @@ pub struct ShardSink {
     encoder: Encoder,
     annotate: Annotate,
     form: Form,
+    shard: ShardId,
     db: u32,
+    /// How far the large value is that comes in parts.
+    steps: Option<Steps>,
+    at: u64,
     /// The walk itself is what makes room: it must not wait.
     walking: Arc<AtomicBool>,
 }
 
 impl ShardSink {
-    pub fn new(collector: Arc<Collector>, options: EncodeOptions, annotate: Annotate, form: Form) -> Self {
+    pub fn new(
+        shard: ShardId,
+        collector: Arc<Collector>,
+        options: EncodeOptions,
+        annotate: Annotate,
+        form: Form,
+    ) -> Self {
         ShardSink {
             collector,
             encoder: Encoder::new(options),
             annotate,
             form,
+            shard,
             db: 0,
+            steps: None,
+            at: 0,
             walking: Arc::default(),
         }
     }
@@ -164,9 +235,57 @@ impl SnapshotSink for ShardSink {
         }
         self.collector.keys.fetch_add(1, Relaxed);
         let bytes = self.encoder.out.len() - before;
+        if !self.walking.load(Relaxed) {
+            // Not compressed: as much as a copy of the value would take.
+            let text = entry.string().map_or(0, |text| text.len());
+            self.collector.copied.fetch_add(bytes.max(entry.key().len() + text) as u64, Relaxed);
+        }
         if self.encoder.out.len() >= CHUNK_BYTES {
             self.hand_in();
         }
         1 + bytes / COST_BYTES
+    }
+    fn is_large(&self, entry: &Entry) -> bool {
+        steps::is_large(entry)
+    }
+
+    fn part(&mut self, db: DbIndex, entry: &Entry) -> Part {
+        if self.collector.closed.load(Relaxed) {
+            return Part { cost: 1, is_last: true };
+        }
+        let is_first = self.steps.is_none();
+        // The buffer is for whole records.
+        let records = std::mem::take(&mut self.encoder.out);
+        let mut steps = self.steps.unwrap_or_default();
+        let is_last = match self.form {
+            Form::Rdb => {
+                if is_first {
+                    let note = (self.annotate)(entry.lru());
+                    match self.encoder.type_of(entry) {
+                        Ok(kind) => record_head(&mut self.encoder, entry, note, kind),
+                        Err(_) => self.collector.untold.store(true, Relaxed),
+                    }
+                }
+                self.encoder.step(entry, &mut steps)
+            }
+            Form::Commands => put_part(&mut self.encoder.out, entry, &mut self.at),
+        };
+        let bytes = std::mem::replace(&mut self.encoder.out, records);
+        let cost = 1 + bytes.len() / COST_BYTES;
+        self.collector.put_piece(Piece { db: db.0, bytes, is_first, is_last });
+        self.steps = (!is_last).then_some(steps);
+        if is_last {
+            self.at = 0;
+            self.collector.keys.fetch_add(1, Relaxed);
+        }
+        Part { cost: cost.max(PART_COST), is_last }
+    }
+
+    fn wanted(&self) {
+        let mut wanted = self.collector.wanted.lock();
+        if !wanted.contains(&self.shard) {
+            wanted.push(self.shard);
+        }
+        self.collector.is_wanted.store(true, Relaxed);
     }
 }

@@ -191,6 +191,7 @@ impl SignalHost for Asked {
     }
 
     fn clean_up(&self) {
+        kara_engine::persist::save::remove_unfinished();
         self.host.process().clean_up();
     }
 }

@@ -400,6 +400,16 @@ impl Quicklist {
         })
     }
 
+    /// As `try_for_each_node`, for `count` nodes from number `from` on.
+    pub fn visit_nodes(&self, from: usize, count: usize, mut visit: impl FnMut(NodeBytes<'_>)) {
+        self.seq.iter().skip(from).take(count).for_each(|node| match node.view() {
+            View::Packed(list) => visit(NodeBytes::Listpack(list.as_bytes())),
+            View::Unpacked(list) => visit(NodeBytes::Listpack(list.as_bytes())),
+            View::Plain(text) => visit(NodeBytes::Plain(text)),
+            View::UnpackedPlain(text) => visit(NodeBytes::Plain(&text)),
+        });
+    }
+
     /// Bytes allocated for the list, the struct itself included, estimated from `samples` nodes (0: all).
     pub fn allocated_bytes(&self, samples: usize) -> usize {
         let seen = if samples == 0 { self.nodes() } else { samples.min(self.nodes()) };

@@ -182,8 +182,14 @@ fn start_syncing(shared: &Shared) -> io::Result<()> {
                 continue;
             }
             if let Some(log) = shared.persist.aof.log() {
-                let result = log.commit(false).and_then(|()| log.sync());
-                note_write(&shared, &result);
+                let result = log.commit(false);
+                let synced = log.sync();
+                if synced.is_err() {
+                    // The kernel may have dropped what it couldn't write and call the next fsync a success: everything is
+                    // written anew.
+                    shared.persist.aof.rewrite_scheduled.store(true, Relaxed);
+                }
+                note_write(&shared, &result.and(synced));
             }
         }
     })?;
@@ -194,6 +200,8 @@ fn start_syncing(shared: &Shared) -> io::Result<()> {
 struct Prepared {
     file: std::fs::File,
     seq: u64,
+    /// The manifest without it.
+    before: Manifest,
 }
 
 fn prepare(shared: &Shared, config: &Config) -> io::Result<Prepared> {
@@ -202,15 +210,29 @@ fn prepare(shared: &Shared, config: &Config) -> io::Result<Prepared> {
     let mut files = shared.persist.aof.files.lock();
     let mut manifest = files.manifest.clone();
     let incr = manifest.next_incr(&filename(config));
+    let before = files.manifest.clone();
     let name = dir.join(&incr.name);
     // A leftover of that name is in no manifest.
     let _ = std::fs::remove_file(&name);
     let file = open(&name)?;
+    let faults = &shared.persist.faults;
+    faults.at("incr-created")?;
     if files.listed {
+        faults.at("manifest")?;
         manifest.write(&dir, &filename(config))?;
     }
     files.manifest = manifest;
-    Ok(Prepared { file, seq: incr.seq })
+    Ok(Prepared { file, seq: incr.seq, before })
+}
+
+/// Nothing will be appended to the increment: the one before stays the last. Should that not get to the disk, an empty
+/// file is listed behind the one that is written to, which loading knows how to take.
+fn unprepare(shared: &Shared, config: &Config, before: Manifest) {
+    let mut files = shared.persist.aof.files.lock();
+    if files.listed {
+        let _ = before.write(&dir(config), &filename(config));
+    }
+    files.manifest = before;
 }
 
 /// BGREWRITEAOF. `space`: nothing or everything is held; everything is held afterwards. No job may be under way.
@@ -231,8 +253,13 @@ pub(crate) fn start_rewrite(shared: &Shared, config: &Config, space: &mut Locked
 
 fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io::Result<()> {
     let aof = &shared.persist.aof;
-    let temp = create(shared, config, &format!("temp-rewriteaof-bg-{}.aof", std::process::id()))?;
+    let name = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
+    let temp = create(shared, config.aof_rewrite_incremental_fsync, &name)?;
     let logging = config.appendonly && !shared.loading.load(Relaxed);
+    // What can't be written now couldn't be under the locks either.
+    if let Some(log) = aof.log() {
+        log.commit(config.appendfsync == AppendFsync::Always)?;
+    }
     // All that may take time comes before the locks.
     let prepared =
         if logging { Some(prepare(shared, config)?) } else { make_dir(&dir(config)).map(|()| None)? };
@@ -244,12 +271,20 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
         match &*slot {
             Some(log) => {
                 let bytes = log.file_size();
-                old = Some(log.switch(prepared.file, 0, config.appendfsync == AppendFsync::Always)?);
+                match log.switch(prepared.file, 0, config.appendfsync == AppendFsync::Always) {
+                    Ok(file) => old = Some(file),
+                    Err(error) => {
+                        drop(slot);
+                        unprepare(shared, config, prepared.before);
+                        return Err(error);
+                    }
+                }
                 aof.settled_bytes.fetch_add(bytes, Relaxed);
             }
             None => {
                 let log = AofLog::new(prepared.file, 0, config.aof_timestamp_enabled);
-                let log = Arc::new(log.counting_from(aof.ended.load(Relaxed)));
+                let log = log.counting_from(aof.ended.load(Relaxed));
+                let log = Arc::new(log.with_faults(shared.persist.faults.clone()));
                 shared.keyspace.journal().attach(log.clone());
                 *slot = Some(log);
                 aof.settled_bytes.store(0, Relaxed);
@@ -276,21 +311,31 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
                 let base = manifest.next_base(&filename(&config), extension);
                 manifest.retire_before(seq.unwrap_or(u64::MAX));
                 let bytes = file.size();
+                let faults = &shared.persist.faults;
                 file.rename_to(&dir.join(&base.name))?;
+                faults.at("base-renamed")?;
+                faults.at("manifest")?;
                 manifest.write(&dir, &filename(&config))?;
                 // From here on the new files are in force, whatever becomes of the old ones.
-                manifest.delete_history(&dir);
+                if !shared.config.load().aof_disable_auto_gc {
+                    manifest.delete_history(&dir);
+                }
                 files.manifest = manifest;
                 files.listed = true;
                 let aof = &shared.persist.aof;
                 aof.settled_bytes.store(bytes, Relaxed);
                 aof.base_bytes.store(bytes + aof.log().map_or(0, |log| log.file_size()), Relaxed);
+                // In force already: what can't be listed any shorter is listed longer.
+                if faults.at("base-listed").is_err() {
+                    return Ok(());
+                }
                 files.manifest.write(&dir, &filename(&config))
             })
         })();
         let aof = &shared.persist.aof;
         let took = i64::try_from(job.started.elapsed().as_secs()).unwrap_or(i64::MAX);
         aof.last_rewrite_took_s.store(took, Relaxed);
+        shared.persist.aof_last_copied.store(job.collector.copied(), Relaxed);
         match result {
             Ok(()) => {
                 aof.rewrite_failures.store(0, Relaxed);
@@ -374,7 +419,7 @@ pub(super) fn open_at_start(shared: &Shared, config: &Config) -> io::Result<()> 
         let extension = if config.aof_use_rdb_preamble { "rdb" } else { "aof" };
         let base = files.manifest.next_base(&filename, extension);
         log(shared, Level::Notice, format!("Creating AOF base file {} on server start", base.name));
-        let temp = create(shared, config, &format!("temp-rewriteaof-{}.aof", std::process::id()))?;
+        let temp = create(shared, false, &format!("temp-rewriteaof-{}.aof", std::process::id()))?;
         // Nothing is loaded: as commands, nothing at all.
         let mut temp = match config.aof_use_rdb_preamble {
             true => super::save::write_all(shared, config, &space, temp, true)?,
@@ -394,7 +439,9 @@ pub(super) fn open_at_start(shared: &Shared, config: &Config) -> io::Result<()> 
     };
     let file = open(&dir.join(&incr.name))?;
     let size = file.metadata()?.len();
-    files.manifest.delete_history(&dir);
+    if !config.aof_disable_auto_gc {
+        files.manifest.delete_history(&dir);
+    }
     files.manifest.write(&dir, &filename)?;
     files.listed = true;
     let bytes = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
@@ -402,7 +449,8 @@ pub(super) fn open_at_start(shared: &Shared, config: &Config) -> io::Result<()> 
     drop(files);
     aof.settled_bytes.store(settled, Relaxed);
     aof.base_bytes.store(settled + size, Relaxed);
-    let log = Arc::new(AofLog::new(file, size, config.aof_timestamp_enabled));
+    let log = AofLog::new(file, size, config.aof_timestamp_enabled);
+    let log = Arc::new(log.with_faults(shared.persist.faults.clone()));
     shared.keyspace.journal().attach(log.clone());
     *aof.log.write() = Some(log);
     aof.active.store(true, Relaxed);

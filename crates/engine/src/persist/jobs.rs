@@ -10,7 +10,7 @@ use kara_persist::aof::CommandWriter;
 use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{DbSize, Preface, RdbWriter};
-use kara_persist::snapshot::{Collector, Form, ShardSink};
+use kara_persist::snapshot::{Collector, Form, ShardSink, Taken};
 use kara_replication::replica::Filter;
 use parking_lot::Mutex;
 use std::io::{self, Write};
@@ -40,6 +40,7 @@ pub struct Job {
     /// The workers' count of changes when it began.
     pub changes: i64,
     cancelled: AtomicBool,
+    failed: AtomicBool,
     /// Held while the result takes its name, so that a cancelled job never does.
     committing: Mutex<()>,
     pub collector: Arc<Collector>,
@@ -51,6 +52,19 @@ impl Job {
         let _waits_for_a_commit = self.committing.lock();
         self.cancelled.store(true, Relaxed);
         self.collector.close();
+    }
+
+    /// Lets it fail, as if its disk had.
+    pub fn fail(&self) {
+        self.failed.store(true, Relaxed);
+    }
+
+    /// An error where it is to end without a result.
+    fn go_on(&self) -> io::Result<()> {
+        if self.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        if self.failed.load(Relaxed) { Err(io::Error::other("a fault that was asked for")) } else { Ok(()) }
     }
 
     /// Makes the result visible, unless the job was cancelled.
@@ -122,8 +136,8 @@ fn begin_in(
     let commands = kind == JobKind::AofRewrite && !config.aof_use_rdb_preamble;
     let form = if commands { Form::Commands } else { Form::Rdb };
     let mut walking = Vec::new();
-    for (_, shard) in space.shards_mut().filter(|_| filter.data) {
-        let sink = ShardSink::new(collector.clone(), options, notes.clone(), form);
+    for (id, shard) in space.shards_mut().filter(|_| filter.data) {
+        let sink = ShardSink::new(id, collector.clone(), options, notes.clone(), form);
         walking.push(sink.walking());
         drop(shard.begin_snapshot(Box::new(sink)));
     }
@@ -135,6 +149,7 @@ fn begin_in(
         keys_total,
         changes: super::changes(shared),
         cancelled: AtomicBool::new(false),
+        failed: AtomicBool::new(false),
         committing: Mutex::new(()),
         collector,
     };
@@ -205,6 +220,8 @@ impl Begun {
         let mut paid = 0;
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
             loop {
+                self.serve_waiting(shared, &mut writer)?;
+                let copied = collector.copied();
                 let mut locked = loop {
                     match shared.keyspace.try_lock_one(id) {
                         Some(locked) => break locked,
@@ -221,13 +238,16 @@ impl Begun {
                 drop(locked);
                 drop(ended);
                 drain(collector, &mut writer)?;
+                if collector.copied() > copied {
+                    // Others are writing. Whoever must be interrupted on a busy machine shall be so here, where it holds
+                    // no lock.
+                    std::thread::yield_now();
+                }
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;
                 paid += new;
                 self.pause(shared, new, &mut writer, &mut looked)?;
-                if self.job.is_cancelled() {
-                    return Err(io::ErrorKind::Interrupted.into());
-                }
+                self.job.go_on()?;
                 if collector.is_untold() {
                     return Err(io::Error::other("a value can't be told in this version"));
                 }
@@ -238,6 +258,22 @@ impl Begun {
         }
         drain(collector, &mut writer)?;
         writer.finish()
+    }
+
+    /// Large values that clients wait for come first, wherever they are.
+    fn serve_waiting<W: Write>(&self, shared: &Shared, writer: &mut Writing<W>) -> io::Result<()> {
+        while let Some(id) = self.job.collector.next_wanted() {
+            loop {
+                let mut locked = shared.keyspace.lock_one(id);
+                let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_wanted(STEP));
+                drop(locked);
+                drain(&self.job.collector, writer)?;
+                if through || self.job.go_on().is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// `rdb-key-save-delay`, as it is set meanwhile; sees in between whether somebody still wants the result.
@@ -256,7 +292,7 @@ impl Begun {
             }
             let whole = key_delay(shared).saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
             let left = whole.saturating_sub(begun.elapsed());
-            if left.is_zero() || self.job.is_cancelled() {
+            if left.is_zero() || self.job.go_on().is_err() {
                 return Ok(());
             }
             std::thread::sleep(left.min(Duration::from_millis(10)));
@@ -305,6 +341,14 @@ impl<W: Write> Writing<W> {
         }
     }
 
+    /// The rest of a record.
+    fn more(&mut self, db: u32, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Writing::Rdb(writer) => writer.more(bytes),
+            Writing::Commands(writer) => writer.records(db, bytes),
+        }
+    }
+
     fn finish(self) -> io::Result<W> {
         match self {
             Writing::Rdb(writer) => writer.finish(),
@@ -315,11 +359,18 @@ impl<W: Write> Writing<W> {
 
 /// Writes what has come; false if nothing had.
 fn drain<W: Write>(collector: &Collector, writer: &mut Writing<W>) -> io::Result<bool> {
-    let chunks = collector.take();
+    let Taken { pieces, chunks } = collector.take();
+    for piece in &pieces {
+        if piece.is_first {
+            writer.records(piece.db, &piece.bytes)?;
+        } else {
+            writer.more(piece.db, &piece.bytes)?;
+        }
+    }
     for chunk in &chunks {
         writer.records(chunk.db, &chunk.bytes)?;
     }
-    Ok(!chunks.is_empty())
+    Ok(!chunks.is_empty() || !pieces.is_empty())
 }
 
 /// Starts `work` on a thread of its own; the job is over when it returns.

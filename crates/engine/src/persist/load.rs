@@ -6,14 +6,16 @@ use crate::config::{Config, os_text};
 use crate::log::Level;
 use crate::shared::Shared;
 use kara_base::ids::DbIndex;
-use kara_keyspace::{Entry, Locked};
+use kara_keyspace::{Entry, HashedKey, Keyspace, Locked};
 use kara_persist::rdb::file::{AccessNote, path};
 use kara_persist::rdb::load::{LoadFault, LoadOptions, LoadReport, LoadSink, load};
 use kara_persist::rdb::source::Buffered;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// What INFO tells about loading.
@@ -35,51 +37,111 @@ pub(crate) enum Target<'a, 'k> {
 }
 
 impl<'k> Target<'_, 'k> {
-    fn keyspace(&self) -> &'k kara_keyspace::Keyspace {
+    fn keyspace(&self) -> &'k Keyspace {
         match self {
             Target::Shards(locked) => locked.keyspace(),
             Target::Held(locked) => locked.keyspace(),
         }
     }
+}
 
-    fn insert(&mut self, db: DbIndex, entry: Entry) -> (&mut Entry, bool) {
-        let space = match self {
-            Target::Shards(locked) => locked,
-            Target::Held(locked) => locked,
+/// A key that was read.
+struct KeyRead {
+    db: DbIndex,
+    hash: u64,
+    entry: Entry,
+    record: u32,
+}
+
+/// Keys that are put into the keyspace together: enough for their cache misses to overlap, few enough for others to
+/// come to the shards in between.
+const BATCH: usize = 128;
+/// Batches on their way to the threads that insert.
+const QUEUED: usize = 32;
+/// Files of less than this are loaded by one thread: 16 MB take it a twentieth of a second.
+const ALONE_BYTES: u64 = 16 << 20;
+/// More threads would wait for the one that reads.
+const INSERTERS_MAX: usize = 3;
+
+impl Target<'_, '_> {
+    /// Puts a batch into the keyspace.
+    fn insert(&mut self, batch: &mut Vec<KeyRead>, overwrite: bool) -> Result<(), LoadFault> {
+        let (space, held) = match self {
+            Target::Shards(locked) => (locked, false),
+            Target::Held(locked) => (&mut **locked, true),
         };
-        // The key's shard stays locked until another one is needed, or until `breathe`.
-        let hash = space.keyspace().hash(entry.key());
-        if !space.holds_all() || space.is_single_shard() {
-            space.relock_keys(&[kara_keyspace::HashedKey { bytes: b"", hash }]);
+        let keyspace = space.keyspace();
+        if !held && space.is_single_shard() {
+            space.relock_all();
         }
-        let (entry, replaced) = space.insert_entry(db, hash, entry);
-        (entry, replaced.is_some())
-    }
-
-    /// Lets others at the shards.
-    fn breathe(&mut self) {
-        if let Target::Shards(locked) = self {
-            locked.release();
+        let alone = space.holds_all();
+        for one in batch.iter() {
+            if alone {
+                space.prefetch_bucket(one.db, &HashedKey { bytes: b"", hash: one.hash });
+            } else {
+                keyspace.prefetch_lock(one.hash);
+            }
         }
+        if !alone {
+            batch.iter().for_each(|one| keyspace.prefetch_bucket(one.db, one.hash));
+        }
+        for one in batch.drain(..) {
+            if !alone {
+                space.relock_keys(&[HashedKey { bytes: b"", hash: one.hash }]);
+            }
+            let (entry, replaced) = space.insert_entry(one.db, one.hash, one.entry);
+            entry.set_lru(one.record);
+            if replaced.is_some() && !overwrite {
+                return Err(LoadFault::Duplicate { db: one.db.0, key: entry.key().to_vec() });
+            }
+        }
+        if !held {
+            space.release();
+        }
+        Ok(())
     }
 }
 
+/// Where batches go.
+enum Way<'a, 'k> {
+    Direct(Target<'a, 'k>),
+    /// To threads of their own, which end when this is dropped.
+    Threads(SyncSender<Vec<KeyRead>>),
+}
+
 /// Puts what is read into the keyspace.
-pub(super) struct IntoKeyspace<'a, 'k> {
-    pub shared: &'a Shared,
-    pub config: &'a Config,
-    pub target: Target<'a, 'k>,
-    pub access: Access,
+struct IntoKeyspace<'a, 'k> {
+    shared: &'a Shared,
+    config: &'a Config,
+    keyspace: &'k Keyspace,
+    way: Way<'a, 'k>,
+    batch: Vec<KeyRead>,
+    access: Access,
     /// A key that is there already is overwritten (DEBUG RELOAD MERGE); else it is an error.
-    pub overwrite: bool,
-    pub delay: Duration,
-    pub since_breath: u32,
-    pub base_offset: u64,
-    pub place: Place,
+    overwrite: bool,
+    delay: Duration,
+    base_offset: u64,
+    /// Bytes between two notes of how far it is.
+    interval: u64,
+    noted: u64,
+    place: Place,
     /// The file's place is to become ours, before its first key.
-    pub takes_place: bool,
+    takes_place: bool,
     /// Libraries that aren't to be in force yet.
-    pub aside: Option<Vec<Vec<u8>>>,
+    aside: Option<Vec<Vec<u8>>>,
+}
+
+impl IntoKeyspace<'_, '_> {
+    fn flush(&mut self) -> Result<(), LoadFault> {
+        match &mut self.way {
+            Way::Direct(target) => target.insert(&mut self.batch, self.overwrite),
+            Way::Threads(sender) => {
+                let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+                // Nobody receives any more: an insertion failed, and says why.
+                sender.send(batch).map_err(|_| LoadFault::Stopped("stopped by a fault".to_owned()))
+            }
+        }
+    }
 }
 
 /// What a file says about its place in a replication stream.
@@ -91,9 +153,6 @@ pub(crate) struct Place {
     /// The code of libraries that were put aside.
     pub libraries: Vec<Vec<u8>>,
 }
-
-/// Entries between two breaths.
-const BREATH: u32 = 128;
 
 impl LoadSink for IntoKeyspace<'_, '_> {
     fn aux(&mut self, name: &[u8], value: &[u8]) {
@@ -156,15 +215,10 @@ impl LoadSink for IntoKeyspace<'_, '_> {
             (AccessNote::IdleSeconds(seconds), None) => self.access.record_for_idle(seconds),
             _ => self.access.initial(),
         };
-        let (entry, is_second) = self.target.insert(DbIndex(db), entry);
-        entry.set_lru(record);
-        if is_second && !self.overwrite {
-            return Err(LoadFault::Duplicate { db, key: entry.key().to_vec() });
-        }
-        self.since_breath += 1;
-        if self.since_breath >= BREATH || !self.delay.is_zero() {
-            self.since_breath = 0;
-            self.target.breathe();
+        let hash = self.keyspace.hash(entry.key());
+        self.batch.push(KeyRead { db: DbIndex(db), hash, entry, record });
+        if self.batch.len() >= BATCH || !self.delay.is_zero() {
+            self.flush()?;
             if !self.delay.is_zero() {
                 std::thread::sleep(self.delay);
             }
@@ -174,11 +228,14 @@ impl LoadSink for IntoKeyspace<'_, '_> {
 
     fn empty_key(&mut self, _: u32, key: &[u8]) {
         let name = key.escape_ascii();
-        log(self.shared, Level::Notice, format!("Skipping an empty key: {name}"));
+        log(self.shared, Level::Notice, format!("Left out, skipping empty key: {name}"));
     }
 
     fn progress(&mut self, bytes: u64) -> Result<(), LoadFault> {
-        self.shared.persist.loading.loaded_bytes.store(self.base_offset + bytes, Relaxed);
+        if bytes - self.noted >= self.interval {
+            self.noted = bytes;
+            self.shared.persist.loading.loaded_bytes.store(self.base_offset + bytes, Relaxed);
+        }
         Ok(())
     }
 }
@@ -226,17 +283,28 @@ fn load_placed<R: Read>(
     let mut sink = IntoKeyspace {
         shared,
         config,
-        target,
+        keyspace: target.keyspace(),
+        way: Way::Threads(sync_channel(0).0),
+        batch: Vec::with_capacity(BATCH),
         access: Access::new(now_ms, crate::pipeline::lfu_settings(config)),
         overwrite: manner.overwrite,
         delay: super::jobs::delay(config.key_load_delay),
-        since_breath: 0,
         base_offset,
+        interval: config.loading_process_events_interval_bytes,
+        noted: 0,
         place: Place::default(),
         takes_place: manner.is_start,
         aside: manner.is_aside.then(Vec::new),
     };
-    let (report, rest) = load(input, &options, &mut sink)?;
+    let inserters = inserters(shared, config, &target);
+    let (report, rest) = if inserters == 0 {
+        sink.way = Way::Direct(target);
+        let loaded = load(input, &options, &mut sink);
+        loaded.and_then(|loaded| sink.flush().map(|()| loaded))?
+    } else {
+        drop(target);
+        load_with(inserters, input, &options, &mut sink)?
+    };
     let mut text = format!(
         "Done loading RDB, keys loaded: {}, keys expired: {}, all fields expired hashes: {}",
         report.keys, report.expired, report.expired_hashes
@@ -248,6 +316,56 @@ fn load_placed<R: Read>(
     let mut place = std::mem::take(&mut sink.place);
     place.libraries = sink.aside.take().unwrap_or_default();
     Ok((report, rest, place))
+}
+
+/// How many threads put into the keyspace what this one reads; none: this one does.
+fn inserters(shared: &Shared, config: &Config, target: &Target<'_, '_>) -> usize {
+    let is_small = shared.persist.loading.total_bytes.load(Relaxed) < ALONE_BYTES;
+    if is_small || matches!(target, Target::Held(_)) || config.key_load_delay > 0 {
+        return 0;
+    }
+    usize::try_from(config.io_threads).map_or(0, |threads| threads.saturating_sub(1).min(INSERTERS_MAX))
+}
+
+/// Loads with threads beside this one, which reads, checks and unpacks.
+fn load_with<R: Read>(
+    inserters: usize,
+    input: R,
+    options: &LoadOptions,
+    sink: &mut IntoKeyspace<'_, '_>,
+) -> Result<(LoadReport, Buffered<R>), LoadFault> {
+    let (sender, receiver) = sync_channel::<Vec<KeyRead>>(QUEUED);
+    let receiver = Arc::new(Mutex::new(receiver));
+    let (keyspace, overwrite) = (sink.keyspace, sink.overwrite);
+    sink.way = Way::Threads(sender);
+    std::thread::scope(|scope| {
+        let insert = || {
+            let receiver = receiver.clone();
+            move || {
+                let mut target = Target::Shards(keyspace.unlocked());
+                loop {
+                    let next = receiver.lock().recv();
+                    let Ok(mut batch) = next else { return Ok(()) };
+                    target.insert(&mut batch, overwrite)?;
+                }
+            }
+        };
+        let threads: Vec<_> = (0..inserters).map(|_| scope.spawn(insert())).collect();
+        // Whoever fails lets go of it, and with the last one the reader notices.
+        drop(receiver);
+        let loaded = load(input, options, sink);
+        let loaded = loaded.and_then(|loaded| sink.flush().map(|()| loaded));
+        sink.way = Way::Threads(sync_channel(0).0);
+        let mut fault = None;
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => fault = Some(error),
+                Err(_) => fault = Some(LoadFault::Stopped("a thread that loads has ended".to_owned())),
+            }
+        }
+        fault.map_or(loaded, Err)
+    })
 }
 
 /// Loads what a primary sends, keys whose time has come included: that is for the primary to say. Gives the database that
@@ -280,6 +398,10 @@ pub(crate) struct Taken<R> {
 
 fn explain(shared: &Shared, fault: &LoadFault) {
     log(shared, Level::Warning, fault.to_string());
+    if let LoadFault::Value { offset, error, .. } = fault {
+        log(shared, Level::Warning, "--- RDB ERROR DETECTED ---");
+        log(shared, Level::Warning, format!("[offset {offset}] {error}"));
+    }
     if matches!(fault, LoadFault::Checksum { .. }) {
         log(shared, Level::Warning, "RDB CRC error");
     }
@@ -290,7 +412,7 @@ fn explain(shared: &Shared, fault: &LoadFault) {
 }
 
 /// What became of loading the RDB file.
-enum Found {
+enum Outcome {
     Nothing,
     Loaded(LoadReport),
 }
@@ -300,16 +422,16 @@ fn load_rdb(
     config: &Config,
     target: Target<'_, '_>,
     manner: Manner,
-) -> Result<Found, String> {
+) -> Result<Outcome, String> {
     let file = match File::open(path(&config.dbfilename)) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Nothing),
         Err(error) => return Err(format!("Fatal error loading the DB: {}. Exiting.", os_text(&error))),
     };
     let figures = &shared.persist.loading;
     figures.total_bytes.store(file.metadata().map_or(0, |meta| meta.len()), Relaxed);
     match load_stream(shared, config, target, file, manner, 0) {
-        Ok((report, _)) => Ok(Found::Loaded(report)),
+        Ok((report, _)) => Ok(Outcome::Loaded(report)),
         Err(fault) => {
             explain(shared, &fault);
             let text = match fault {
@@ -341,7 +463,7 @@ pub fn at_start(shared: &Arc<Shared>) -> Result<(), String> {
     }
     let manner = Manner { is_start: true, ..Manner::default() };
     let found = load_rdb(shared, &config, Target::Shards(shared.keyspace.unlocked()), manner)?;
-    if let Found::Loaded(report) = found {
+    if let Outcome::Loaded(report) = found {
         note(shared, &report);
         let text = format!("DB loaded from disk: {:.3} seconds", begun.elapsed().as_secs_f64());
         log(shared, Level::Notice, text);
@@ -370,8 +492,8 @@ pub(crate) fn reload(
     manner: Manner,
 ) -> Result<(), String> {
     match load_rdb(shared, config, Target::Held(space), manner)? {
-        Found::Nothing => Err("there is no file".to_owned()),
-        Found::Loaded(report) => {
+        Outcome::Nothing => Err("there is no file".to_owned()),
+        Outcome::Loaded(report) => {
             note(shared, &report);
             Ok(())
         }

@@ -18,6 +18,7 @@ use jobs::Job;
 use kara_keyspace::value::hash::HashConfig;
 use kara_keyspace::value::set::SetConfig;
 use kara_keyspace::value::zset::ZSetConfig;
+use kara_persist::fault::Faults;
 use kara_persist::rdb::decode::ValueLimits;
 use kara_persist::rdb::file::{AccessNote, Annotate};
 use parking_lot::Mutex;
@@ -45,12 +46,17 @@ pub struct Persist {
     pub rdb_scheduled: AtomicBool,
     /// Snapshots that began: what the reference forks for.
     pub snapshots: AtomicU64,
+    /// Bytes that the last BGSAVE and the last rewrite had handed over because they were about to change.
+    pub rdb_last_copied: AtomicU64,
+    pub aof_last_copied: AtomicU64,
     /// The snapshot that is being written.
     pub job: Mutex<Option<Arc<Job>>>,
     /// Why writes are refused; 0: they aren't. See [`Persist::refusal`].
     pub stopped: AtomicU8,
     pub aof: aof::Aof,
     pub loading: load::Figures,
+    /// DEBUG KARA-FAULT.
+    pub faults: Arc<Faults>,
 }
 
 /// A bit of `stopped`.
@@ -70,10 +76,13 @@ impl Default for Persist {
             rdb_saves: AtomicU64::new(0),
             rdb_scheduled: AtomicBool::new(false),
             snapshots: AtomicU64::new(0),
+            rdb_last_copied: AtomicU64::new(0),
+            aof_last_copied: AtomicU64::new(0),
             job: Mutex::new(None),
             stopped: AtomicU8::new(0),
             aof: aof::Aof::new(),
             loading: load::Figures::default(),
+            faults: Arc::default(),
         }
     }
 }
@@ -100,6 +109,11 @@ impl Persist {
         self.changes_saved.store(changes, Relaxed);
         self.last_save_s.store(now_s, Relaxed);
         self.rdb_saves.fetch_add(1, Relaxed);
+    }
+
+    /// The last save holds so many changes more, which are yet to be counted.
+    pub(crate) fn saved_ahead(&self, changes: u64) {
+        self.changes_saved.fetch_add(i64::try_from(changes).unwrap_or(0), Relaxed);
     }
 
     /// What changed so far came from a file.

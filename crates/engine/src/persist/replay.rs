@@ -105,11 +105,11 @@ pub(super) fn load_all(
         })
         .collect::<Result<_, _>>()?;
     shared.persist.loading.total_bytes.store(sizes.iter().sum(), Relaxed);
-    let count = manifest.in_order().count();
     let mut before = 0;
     for (number, (file, size)) in manifest.in_order().zip(&sizes).enumerate() {
         let started = Instant::now();
-        let is_last = number + 1 == count;
+        // Behind it may stand an increment that was begun and given up.
+        let is_last = sizes.iter().skip(number + 1).all(|size| *size == 0);
         load_file(shared, config, &dir.join(&file.name), &file.name, is_last, before, space)?;
         before += size;
         let kind = if manifest.base.as_ref() == Some(file) { "base" } else { "incr" };
@@ -193,6 +193,8 @@ fn replay<R: Read>(
     let mut queue: Option<Vec<OwnedCommand>> = None;
     let mut valid = reader.position();
     let mut since_breath = 0;
+    let interval = shared.config.load().loading_process_events_interval_bytes;
+    let mut noted = 0;
     loop {
         match reader.next() {
             Ok(Item::End) if queue.is_none() => return Ok(None),
@@ -242,7 +244,10 @@ fn replay<R: Read>(
         if queue.is_none() {
             valid = reader.position();
         }
-        shared.persist.loading.loaded_bytes.store(before + reader.position(), Relaxed);
+        if reader.position() - noted >= interval {
+            noted = reader.position();
+            shared.persist.loading.loaded_bytes.store(before + noted, Relaxed);
+        }
         since_breath += 1;
         if since_breath >= BREATH {
             since_breath = 0;

@@ -65,9 +65,12 @@ fn temp_name() -> String {
     format!("temp-{}.rdb", std::process::id())
 }
 
-/// Opens the file that will become `target`, beside it.
-pub(super) fn create(shared: &Shared, config: &Config, name: &str) -> io::Result<TempFile> {
-    TempFile::create(Path::new("."), name, config.rdb_save_incremental_fsync).inspect_err(|error| {
+/// Opens a file of that name, which will get its own when it is whole.
+pub(super) fn create(shared: &Shared, incremental_sync: bool, name: &str) -> io::Result<TempFile> {
+    let faults = &shared.persist.faults;
+    let created =
+        faults.at("file-create").and_then(|()| TempFile::create(Path::new("."), name, incremental_sync));
+    created.map(|file| file.with_faults(faults.clone())).inspect_err(|error| {
         let dir = std::env::current_dir().unwrap_or_default();
         let text = format!(
             "Failed opening the temp RDB file {name} (in server root dir {}) for saving: {}",
@@ -78,10 +81,19 @@ pub(super) fn create(shared: &Shared, config: &Config, name: &str) -> io::Result
     })
 }
 
+/// Removes files under way: the process is about to end.
+pub fn remove_unfinished() {
+    let pid = std::process::id();
+    for name in [temp_name(), format!("temp-bg-{pid}.rdb"), format!("temp-rewriteaof-bg-{pid}.aof")] {
+        // Mostly there is none.
+        let _ = std::fs::remove_file(name);
+    }
+}
+
 /// SAVE: every shard must be held. The reason of a failure is in the log.
 pub(crate) fn save(shared: &Shared, config: &Config, space: &Locked<'_>) -> io::Result<()> {
     let at = changes(shared);
-    let result = create(shared, config, &temp_name()).and_then(|file| {
+    let result = create(shared, config.rdb_save_incremental_fsync, &temp_name()).and_then(|file| {
         let mut file = write_all(shared, config, space, file, false)?;
         file.flush()?;
         file.sync()?;
@@ -110,7 +122,8 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
     shared.persist.last_try_s.store(now_s(now_ms), Relaxed);
     shared.persist.rdb_scheduled.store(false, Relaxed);
     // A directory that can't be written to is noticed before anything begins.
-    let file = create(shared, config, &format!("temp-bg-{}.rdb", std::process::id()));
+    let name = format!("temp-bg-{}.rdb", std::process::id());
+    let file = create(shared, config.rdb_save_incremental_fsync, &name);
     let file = file.inspect_err(|_| shared.persist.set_bgsave_result(false))?;
     let begun = begin(shared, config, space, JobKind::Rdb, now_ms);
     let target = path(&config.dbfilename);
@@ -120,6 +133,7 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
         let persist = &shared.persist;
         let took = i64::try_from(job.started.elapsed().as_secs()).unwrap_or(i64::MAX);
         persist.last_bgsave_took_s.store(took, Relaxed);
+        persist.rdb_last_copied.store(job.collector.copied(), Relaxed);
         match result {
             Ok(()) => {
                 log(shared, Level::Notice, "Background saving terminated with success");

@@ -50,5 +50,6 @@ pub fn prepare(shared: &Shared, space: &Locked<'_>, options: ShutdownOptions) ->
             log(shared, Level::Warning, "Error trying to save the DB. Exiting anyway.");
         }
     }
+    super::save::remove_unfinished();
     Ok(())
 }

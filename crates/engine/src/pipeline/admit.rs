@@ -113,11 +113,6 @@ impl Engine {
         {
             return refuse(CommandError::text("ERR Replica can't interact with the keyspace"));
         }
-        // What our primary did must be done here, too: it waits for the locks instead.
-        let is_told = session.origin == Origin::Primary;
-        if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) && !is_told {
-            return refuse(self.shared.scripts.busy_error());
-        }
         match self.redirection(command, session) {
             None => {}
             Some(Elsewhere::Later) => return Ok(Verdict::Postpone),
@@ -131,6 +126,11 @@ impl Engine {
             && session.origin == Origin::Client
         {
             return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
+        }
+        // What our primary did must be done here, too: it waits for the locks instead.
+        let is_told = session.origin == Origin::Primary;
+        if self.shared.scripts.is_busy() && !command.is(Flags::ALLOW_BUSY) && !is_told {
+            return refuse(self.shared.scripts.busy_error());
         }
         if self.shared.persist.stopped.load(Relaxed) != 0
             && (flags_of(&self.shared, command, args).contains(Flags::WRITE) || command.full_name == "ping")

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::keyfind::find_keys;
 use crate::registry::{Command, Role};
 use crate::session::Session;
-use crate::spec::{Group, Locks};
+use crate::spec::{Flags, Group, Locks};
 use kara_base::ids::DbIndex;
 use kara_keyspace::{HashedKey, Locked};
 use kara_resp::Request;
@@ -123,6 +123,45 @@ impl Engine {
         let keyspace = &self.shared.keyspace;
         let places = hashes.map(|hash| (keyspace.shard_of(hash).0 as usize, hash));
         !self.shared.waiting.needs_all_shards(places) || space.try_relock_all()
+    }
+
+    /// Whether the command would have to wait for a large value of its keys, which a snapshot takes in parts. Then it
+    /// comes again: only who wants that key waits, not the worker's other clients.
+    #[inline]
+    pub(super) fn awaits_snapshot(
+        &mut self,
+        command: Command,
+        space: &mut Locked<'_>,
+        hashed: &[HashedKey<'_>],
+        session: &Session,
+    ) -> bool {
+        if command.role == Role::Exec {
+            return space.is_in_snapshot() && self.transaction_awaits_snapshot(space, session);
+        }
+        command.spec.flags.contains(Flags::WRITE) && space.await_large(session.db, hashed)
+    }
+
+    #[cold]
+    fn transaction_awaits_snapshot(&mut self, space: &mut Locked<'_>, session: &Session) -> bool {
+        let mut db = session.db;
+        for queued in session.multi.iter().flat_map(|multi| multi.queue.iter()) {
+            if queued.command.full_name == "select" {
+                let number =
+                    queued.args.get(1).and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+                db = number.and_then(|number| space.keyspace().db(number)).unwrap_or(db);
+            }
+            let writes = queued.command.spec.flags.contains(Flags::WRITE);
+            if !writes || find_keys(queued.command.spec, &queued.args, &mut self.found).is_err() {
+                continue;
+            }
+            let keys =
+                self.found.iter().filter_map(|at| queued.args.get(at.position)).map(|key| space.key(key));
+            let keys: SmallVec<[HashedKey<'_>; 4]> = keys.collect();
+            if space.await_large(db, &keys) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The locks of all queued commands and all watched keys together.

@@ -418,6 +418,15 @@ impl List {
         }
     }
 
+    /// As `try_for_each_node`, for `count` nodes from number `from` on.
+    pub fn visit_nodes(&self, from: usize, count: usize, mut visit: impl FnMut(NodeBytes<'_>)) {
+        match self {
+            List::Packed(list) if from == 0 && count > 0 => visit(NodeBytes::Listpack(list.as_bytes())),
+            List::Packed(_) => {}
+            List::Quick(list) => list.visit_nodes(from, count, visit),
+        }
+    }
+
     /// Bytes allocated behind the value, estimated from `samples` nodes (0: all).
     pub fn memory_usage(&self, samples: usize) -> usize {
         match self {

@@ -4,7 +4,7 @@ use super::log::put_command;
 use kara_encoding::listpack::Element;
 use kara_encoding::stream::StreamId;
 use kara_keyspace::value::hash::Hash;
-use kara_keyspace::value::list::List;
+use kara_keyspace::value::list::{End, List};
 use kara_keyspace::value::set::Set;
 use kara_keyspace::value::stream::Stream;
 use kara_keyspace::value::zset::ZSet;
@@ -49,6 +49,69 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// Elements between two looks of others.
+const ELEMENTS: usize = 256;
+
+/// As `put_entry` for large collections, piece by piece: appends the commands for what comes behind `at` (0 at first)
+/// and moves it on. True if that was the last; other types come whole.
+pub fn put_part(out: &mut Vec<u8>, entry: &Entry, at: &mut u64) -> bool {
+    let key = entry.key();
+    let from = usize::try_from(*at).unwrap_or(usize::MAX);
+    let through = if let Some(list) = entry.get::<List>() {
+        let mut batch = Batch::new(out, "RPUSH", key, 1);
+        let mut walk = list.walk(from, End::Back);
+        for _ in 0..ELEMENTS {
+            let Some(element) = walk.next() else { break };
+            batch.add(element.to_bytes());
+        }
+        *at += ELEMENTS as u64;
+        *at >= list.len() as u64
+    } else if let Some(set) = entry.get::<Set>() {
+        let mut batch = Batch::new(out, "SADD", key, 1);
+        *at = set.scan(*at, ELEMENTS, |member| batch.add(member.to_bytes()));
+        *at == 0
+    } else if let Some(set) = entry.get::<ZSet>() {
+        let mut batch = Batch::new(out, "ZADD", key, 2);
+        let end = set.len().min(from + ELEMENTS);
+        for (member, score) in set.range(from..end, false) {
+            batch.add(kara_base::number::format_f64_shortest(score).as_bytes().to_vec());
+            batch.add(member.to_bytes());
+        }
+        *at = end as u64;
+        end == set.len()
+    } else if let Some(hash) = entry.get::<Hash>() {
+        let mut timed = Vec::new();
+        let mut batch = Batch::new(out, "HMSET", key, 2);
+        *at = hash.scan(*at, ELEMENTS, i64::MIN, |pair| {
+            let field = pair.field.to_bytes();
+            batch.add(field.clone());
+            batch.add(pair.value.to_bytes());
+            timed.extend(pair.expiry_ms.map(|at_ms| (field, at_ms)));
+        });
+        drop(batch);
+        timed.iter().for_each(|(field, at_ms)| put_field_expiry(out, key, field, *at_ms));
+        *at == 0
+    } else {
+        put_entry(out, entry);
+        return true;
+    };
+    if through {
+        put_expiry(out, entry);
+    }
+    through
+}
+
+fn put_expiry(out: &mut Vec<u8>, entry: &Entry) {
+    if let Some(at_ms) = entry.expire_at_ms() {
+        put_command(out, &[b"PEXPIREAT", entry.key(), itoa::Buffer::new().format(at_ms).as_bytes()]);
+    }
+}
+
+fn put_field_expiry(out: &mut Vec<u8>, key: &[u8], field: &[u8], at_ms: i64) {
+    let mut digits = itoa::Buffer::new();
+    put_command(out, &[b"HPEXPIREAT", key, digits.format(at_ms).as_bytes(), b"FIELDS", b"1", field]);
+}
+
 /// Appends the commands that make a key.
 pub fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     let key = entry.key();
@@ -79,9 +142,7 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     } else if let Some(stream) = entry.get::<Stream>() {
         put_stream(out, key, stream);
     }
-    if let Some(at_ms) = entry.expire_at_ms() {
-        put_command(out, &[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
-    }
+    put_expiry(out, entry);
 }
 
 fn put_hash(out: &mut Vec<u8>, key: &[u8], hash: &Hash) {
@@ -93,9 +154,7 @@ fn put_hash(out: &mut Vec<u8>, key: &[u8], hash: &Hash) {
     drop(batch);
     if hash.expiring() > 0 {
         for (pair, at_ms) in hash.iter().filter_map(|pair| pair.expiry_ms.map(|at_ms| (pair, at_ms))) {
-            let (field, mut digits) = (pair.field.to_bytes(), itoa::Buffer::new());
-            let at = digits.format(at_ms).as_bytes();
-            put_command(out, &[b"HPEXPIREAT", key, at, b"FIELDS", b"1", &field]);
+            put_field_expiry(out, key, &pair.field.to_bytes(), at_ms);
         }
     }
 }

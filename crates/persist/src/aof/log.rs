@@ -5,6 +5,7 @@
 //! one fsync for many clients. Errors lose nothing: what wasn't written stays and is tried again, what an fsync
 //! failed on is written again in the same place.
 
+use crate::fault::Faults;
 use kara_base::ids::{DbIndex, JournalOffset};
 use kara_keyspace::JournalSink;
 use parking_lot::Mutex;
@@ -25,6 +26,7 @@ pub struct AofLog {
     timestamps: AtomicBool,
     /// The file's bytes when somebody last asked.
     size_seen: AtomicU64,
+    faults: Arc<Faults>,
 }
 
 #[derive(Default)]
@@ -41,6 +43,8 @@ struct Out {
     /// Taken from `pending`; up to `at` in the file, but not yet known to be durable where that is asked for.
     batch: Vec<u8>,
     at: usize,
+    /// An fsync failed on what the batch has in the file, and it couldn't be cut off: no later fsync says anything about it.
+    doubtful: bool,
 }
 
 /// Opens a file to append to.
@@ -53,12 +57,13 @@ impl AofLog {
     pub fn new(file: File, size: u64, timestamps: bool) -> Self {
         AofLog {
             pending: Mutex::default(),
-            out: Mutex::new(Out { file: Arc::new(file), size, batch: Vec::new(), at: 0 }),
+            out: Mutex::new(Out { file: Arc::new(file), size, batch: Vec::new(), at: 0, doubtful: false }),
             appended: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             timestamps: AtomicBool::new(timestamps),
             size_seen: AtomicU64::new(size),
+            faults: Arc::default(),
         }
     }
 
@@ -74,6 +79,13 @@ impl AofLog {
     /// Records up to this offset are on the disk.
     pub fn synced(&self) -> u64 {
         self.synced.load(SeqCst)
+    }
+
+    /// With faults at `aof-write` and `aof-sync`.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Arc<Faults>) -> Self {
+        self.faults = faults;
+        self
     }
 
     /// `aof-timestamp-enabled`.
@@ -130,12 +142,16 @@ impl AofLog {
             }
             self.appended.load(SeqCst)
         };
-        out.write_batch()?;
+        if out.doubtful {
+            out.take_back()?;
+        }
+        out.write_batch(&self.faults)?;
         self.written.store(target, SeqCst);
         if durable {
-            if let Err(error) = out.file.sync_data() {
+            if let Err(error) = self.faults.at("aof-sync").and_then(|()| out.file.sync_data()) {
                 // The kernel may have dropped the pages and would call the next fsync a success.
-                out.take_back();
+                // Where this fails too, the next try begins with it.
+                let _ = out.take_back();
                 self.written.store(self.synced.load(SeqCst), SeqCst);
                 return Err(error);
             }
@@ -152,6 +168,7 @@ impl AofLog {
             (out.file.clone(), self.written.load(SeqCst))
         };
         if self.synced.load(SeqCst) < target {
+            self.faults.at("aof-sync")?;
             file.sync_data()?;
             self.synced.fetch_max(target, SeqCst);
         }
@@ -163,7 +180,7 @@ impl AofLog {
     pub fn switch(&self, file: File, size: u64, durable: bool) -> io::Result<Arc<File>> {
         let mut out = self.out.lock();
         self.commit_locked(&mut out, durable)?;
-        let new = Out { file: Arc::new(file), size, batch: Vec::new(), at: 0 };
+        let new = Out { file: Arc::new(file), size, batch: Vec::new(), at: 0, doubtful: false };
         let old = std::mem::replace(&mut *out, new);
         // Each file says itself which database its records are for.
         self.pending.lock().db = None;
@@ -172,9 +189,10 @@ impl AofLog {
 }
 
 impl Out {
-    fn write_batch(&mut self) -> io::Result<()> {
+    fn write_batch(&mut self, faults: &Faults) -> io::Result<()> {
         while let Some(rest) = self.batch.get(self.at..).filter(|rest| !rest.is_empty()) {
-            match (&*self.file).write(rest) {
+            let most = faults.before_write("aof-write", rest.len())?;
+            match (&*self.file).write(rest.get(..most).unwrap_or(rest)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     self.at += n;
@@ -194,13 +212,13 @@ impl Out {
         self.at = 0;
     }
 
-    /// Cuts the batch off the file, to be written again. If that fails too, it stays and is only synced again.
-    fn take_back(&mut self) {
+    /// Cuts the batch off the file, to be written again.
+    fn take_back(&mut self) -> io::Result<()> {
+        self.doubtful = true;
         let size = self.size - self.at as u64;
-        if self.file.set_len(size).is_ok() {
-            self.size = size;
-            self.at = 0;
-        }
+        self.file.set_len(size)?;
+        (self.size, self.at, self.doubtful) = (size, 0, false);
+        Ok(())
     }
 }
 

@@ -110,6 +110,10 @@ pub fn value<S: Source>(from: &mut Reader<S>, kind: u8, options: &DecodeOptions)
         types::FOREIGN_HASH_LISTPACK_EX if foreign => Value::Hash(hash_of_triples(from, options)?),
         types::HASH_ZIPMAP | types::HASH_ZIPLIST | types::HASH_LISTPACK => {
             let pairs = packed(from, kind)?;
+            // An empty zipmap isn't a small hash whose fields are gone, but none at all.
+            if kind == types::HASH_ZIPMAP && pairs.is_empty() {
+                return Err(corrupt("Zipmap integrity check failed."));
+            }
             check_pairs(&pairs, "Hash listpack integrity check failed.")?;
             Value::Hash(Hash::from_listpack(pairs, &limits.hash))
         }
@@ -155,12 +159,21 @@ fn module_name<S: Source>(from: &mut Reader<S>) -> Result<String, RdbError> {
 fn packed<S: Source>(from: &mut Reader<S>, kind: u8) -> Result<Listpack, RdbError> {
     from.examined += 1;
     let blob = from.string()?;
+    let complaint = corrupt(match kind {
+        types::LIST_ZIPLIST => "List ziplist integrity check failed.",
+        types::ZSET_ZIPLIST => "Zset ziplist integrity check failed.",
+        types::HASH_ZIPLIST => "Hash ziplist integrity check failed.",
+        types::LIST_QUICKLIST | types::LIST_QUICKLIST_2 => "Quicklist integrity check failed.",
+        types::SET_LISTPACK => "Set listpack integrity check failed.",
+        types::ZSET_LISTPACK => "Zset listpack integrity check failed.",
+        _ => "Hash listpack integrity check failed.",
+    });
     match kind {
         types::HASH_ZIPMAP => ziplist::zipmap(blob),
         types::LIST_ZIPLIST | types::ZSET_ZIPLIST | types::HASH_ZIPLIST | types::LIST_QUICKLIST => {
-            ziplist::ziplist(blob)
+            ziplist::ziplist(blob).map_err(|_| complaint)
         }
-        _ => Listpack::from_bytes_validated(blob).map_err(|_| corrupt("Listpack integrity check failed.")),
+        _ => Listpack::from_bytes_validated(blob).map_err(|_| complaint),
     }
 }
 
@@ -188,7 +201,10 @@ fn quicklist<S: Source>(from: &mut Reader<S>, kind: u8, limits: &ValueLimits) ->
     for _ in 0..from.length()? {
         let container = if kind == types::LIST_QUICKLIST_2 { from.length()? } else { containers::PACKED };
         match container {
-            containers::PLAIN => list.push_node_plain(from.string()?, &limits.list),
+            containers::PLAIN => match from.string()? {
+                [] => return Err(corrupt("Quicklist integrity check failed.")),
+                text => list.push_node_plain(text, &limits.list),
+            },
             // An empty node is left out, a list of such nodes alone is empty.
             containers::PACKED => list.push_node_listpack(packed(from, kind)?, &limits.list),
             _ => return Err(corrupt("Quicklist integrity check failed.")),
@@ -237,7 +253,10 @@ fn zset<S: Source>(from: &mut Reader<S>, kind: u8, limits: &ValueLimits) -> Resu
 fn packed_zset<S: Source>(from: &mut Reader<S>, kind: u8, limits: &ValueLimits) -> Result<ZSet, RdbError> {
     const COMPLAINT: &str = "Zset listpack integrity check failed.";
     let pairs = packed(from, kind)?;
-    check_pairs(&pairs, COMPLAINT)?;
+    check_pairs(
+        &pairs,
+        if kind == types::ZSET_ZIPLIST { "Zset ziplist integrity check failed." } else { COMPLAINT },
+    )?;
     // Rewritten as this server writes scores (a ziplist's may be texts of other digits), which also brings pairs out of
     // order into it.
     let mut items = Vec::with_capacity(pairs.len() / 2);

@@ -1,20 +1,20 @@
 //! Values as RDB bytes.
 //!
 //! Everything is appended to a `Vec`: whoever streams a file takes the bytes out between two values, or between two
-//! steps of a large one ([`Steps`]).
+//! steps of a large one ([`Steps`](super::steps::Steps)).
 
 use super::{Version, containers, forms, stream, types};
 use kara_base::number::parse_i64;
 use kara_encoding::listpack::Element;
 use kara_encoding::lzf;
 use kara_encoding::packed::Form;
-use kara_keyspace::value::hash::Hash;
+use kara_encoding::sorted_set::SortedSet;
+use kara_keyspace::value::hash::{Hash, Pair};
 use kara_keyspace::value::list::{List, NodeBytes};
 use kara_keyspace::value::set::Set;
 use kara_keyspace::value::stream::Stream;
 use kara_keyspace::value::zset::ZSet;
 use kara_keyspace::{Entry, Kind, StrRef};
-use std::convert::Infallible;
 
 /// How values are written.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +121,7 @@ impl Encoder {
         shorter
     }
 
-    fn element(&mut self, element: Element<'_>) {
+    pub(super) fn element(&mut self, element: Element<'_>) {
         match element {
             Element::Str(text) => self.string(text),
             Element::Int(number) => self.integer(number),
@@ -193,20 +193,16 @@ impl Encoder {
 
     fn list(&mut self, list: &List) {
         self.length(list.nodes() as u64);
-        let each = |node: NodeBytes<'_>| {
-            match node {
-                NodeBytes::Listpack(bytes) => {
-                    self.length(containers::PACKED);
-                    self.string(bytes);
-                }
-                NodeBytes::Plain(text) => {
-                    self.length(containers::PLAIN);
-                    self.string(text);
-                }
-            }
-            Ok::<(), Infallible>(())
+        list.visit_nodes(0, usize::MAX, |node| self.node(node));
+    }
+
+    pub(super) fn node(&mut self, node: NodeBytes<'_>) {
+        let (container, bytes) = match node {
+            NodeBytes::Listpack(bytes) => (containers::PACKED, bytes),
+            NodeBytes::Plain(text) => (containers::PLAIN, text),
         };
-        let Ok(()) = list.try_for_each_node(each);
+        self.length(container);
+        self.string(bytes);
     }
 
     fn set(&mut self, set: &Set) {
@@ -226,11 +222,18 @@ impl Encoder {
             Form::Large(tree) => {
                 self.length(tree.len() as u64);
                 // Highest first: the reference loads into its skiplist's front, which is the quick end.
-                for (member, score) in tree.range(0, tree.len(), true) {
-                    self.string(member);
-                    self.out.extend_from_slice(&score.to_le_bytes());
-                }
+                self.members(tree, 0, tree.len());
             }
+        }
+    }
+
+    /// Members from the rank on, counted from the highest.
+    pub(super) fn members(&mut self, tree: &SortedSet, rank: usize, count: usize) {
+        let count = count.min(tree.len().saturating_sub(rank));
+        let start = tree.len().saturating_sub(rank + count);
+        for (member, score) in tree.range(start, count, true) {
+            self.string(member);
+            self.out.extend_from_slice(&score.to_le_bytes());
         }
     }
 
@@ -240,12 +243,14 @@ impl Encoder {
         }
         let with_expiries = hash.expiring() > 0;
         self.length(hash.len() as u64);
-        for pair in hash.iter() {
-            self.element(pair.field);
-            self.element(pair.value);
-            if with_expiries {
-                self.out.extend_from_slice(&pair.expiry_ms.unwrap_or(-1).to_le_bytes());
-            }
+        hash.iter().for_each(|pair| self.pair(pair, with_expiries));
+    }
+
+    pub(super) fn pair(&mut self, pair: Pair<'_>, with_expiry: bool) {
+        self.element(pair.field);
+        self.element(pair.value);
+        if with_expiry {
+            self.out.extend_from_slice(&pair.expiry_ms.unwrap_or(-1).to_le_bytes());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::encode::{Encoder, NotInVersion};
 use super::{Version, opcodes};
+use crate::fault::Faults;
 use kara_base::crc64::crc64;
 use kara_keyspace::Entry;
 use std::ffi::OsStr;
@@ -172,6 +173,7 @@ pub struct TempFile {
     incremental_sync: bool,
     unsynced: u64,
     kept: bool,
+    faults: Option<Arc<Faults>>,
 }
 
 impl TempFile {
@@ -179,7 +181,15 @@ impl TempFile {
     pub fn create(dir: &Path, name: &str, incremental_sync: bool) -> io::Result<Self> {
         let path = dir.join(name);
         let file = File::create(&path)?;
-        Ok(TempFile { file, path, incremental_sync, unsynced: 0, kept: false })
+        Ok(TempFile { file, path, incremental_sync, unsynced: 0, kept: false, faults: None })
+    }
+
+    /// With faults at `file-write`, `file-sync` and `file-rename`.
+    #[must_use]
+    pub fn with_faults(self, faults: Arc<Faults>) -> Self {
+        let mut file = self;
+        file.faults = Some(faults);
+        file
     }
 
     /// Bytes of the file.
@@ -189,11 +199,17 @@ impl TempFile {
 
     /// Brings everything to the disk.
     pub fn sync(&mut self) -> io::Result<()> {
+        self.pass("file-sync")?;
         self.file.sync_all()
+    }
+
+    fn pass(&self, place: &str) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.at(place))
     }
 
     /// Gives the file its name, after `sync`.
     pub fn rename_to(mut self, target: &Path) -> io::Result<()> {
+        self.pass("file-rename")?;
         std::fs::rename(&self.path, target)?;
         self.kept = true;
         sync_dir(target)
@@ -202,10 +218,15 @@ impl TempFile {
 
 impl Write for TempFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
+        let most = match &self.faults {
+            Some(faults) => faults.before_write("file-write", bytes.len())?,
+            None => bytes.len(),
+        };
+        let n = self.file.write(bytes.get(..most).unwrap_or(bytes))?;
         self.unsynced += n as u64;
         if self.incremental_sync && self.unsynced >= SYNC_BYTES {
             self.unsynced = 0;
+            self.pass("file-sync")?;
             self.file.sync_data()?;
         }
         Ok(n)

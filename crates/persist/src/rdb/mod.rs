@@ -19,6 +19,7 @@ pub mod file;
 pub mod load;
 pub mod payload;
 pub mod source;
+pub mod steps;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -20,18 +20,21 @@ use std::collections::BTreeMap;
 const UNKNOWN: u64 = u64::MAX;
 
 pub(super) fn encode(to: &mut Encoder, stream: &Stream) {
-    let log = stream.log();
-    let blocks = log.blocks();
-    to.length(blocks.len() as u64);
-    for (master, bytes) in blocks {
-        to.string(&master.to_be_bytes());
-        to.string(bytes);
-    }
+    to.length(stream.log().blocks().len() as u64);
+    blocks(to, stream, 0, usize::MAX);
     tail(to, stream);
 }
 
+/// `count` blocks from number `from` on.
+pub(super) fn blocks(to: &mut Encoder, stream: &Stream, from: usize, count: usize) {
+    for (master, bytes) in stream.log().blocks().skip(from).take(count) {
+        to.string(&master.to_be_bytes());
+        to.string(bytes);
+    }
+}
+
 /// What follows the blocks.
-fn tail(to: &mut Encoder, stream: &Stream) {
+pub(super) fn tail(to: &mut Encoder, stream: &Stream) {
     let log = stream.log();
     to.length(log.len());
     for id in [log.last_id(), log.first_id(), log.max_deleted_id()] {
@@ -140,7 +143,7 @@ fn decode_group<S: Source>(from: &mut Reader<S>, kind: u8, stream: &Stream) -> R
         let active_ms = if kind >= types::STREAM_3 { from.i64_le()? } else { seen_ms };
         let (consumer, created) = group.get_or_create_consumer(&name, seen_ms);
         if !created {
-            return Err(corrupt("Duplicated stream consumer detected"));
+            return Err(corrupt("Duplicate stream consumer detected"));
         }
         group.consumer_mut(consumer).active_ms = (active_ms != -1).then_some(active_ms);
         for _ in 0..from.length()? {

@@ -12,7 +12,11 @@ impl Worker {
     /// Keeps a connection's answers until what was journaled before them is as safe as `appendfsync` asks for.
     #[cold]
     pub(super) fn gate(&mut self, conn: &mut Conn) {
-        if !conn.gated && self.shared.persist.aof.holds_replies(&self.engine.config) {
+        let wrote = std::mem::take(&mut self.engine.wrote);
+        let aof = &self.shared.persist.aof;
+        // While the disk fails, those needn't wait for it who have written nothing: they are told so.
+        let waits = wrote || aof.last_write_ok.load(Relaxed);
+        if !conn.gated && waits && aof.holds_replies(&self.engine.config) {
             conn.gated = true;
             self.gated.push(conn.session.info.slot.load(Relaxed) as usize);
         }
@@ -49,7 +53,8 @@ impl Worker {
         }
         if self.postponed {
             let left_ms = self.shared.pause.until_ms() - self.host.now_ms();
-            idle = idle.min(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)));
+            // Without a pause it is a snapshot that is waited for: a matter of milliseconds.
+            idle = idle.min(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0).max(1)));
         }
         if self.throttled.is_empty() { idle } else { idle.min(THROTTLED_POLL) }
     }

@@ -12,6 +12,7 @@ use digest::{Digest, mix_value};
 use kara_base::ids::DbIndex;
 use kara_keyspace::ExpiryUpdate;
 use kara_keyspace::value::list::List;
+use kara_persist::fault::Fault;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's commands.
@@ -47,6 +48,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help),
     ("HTSTATS", 3, 4, htstats),
+    ("KARA-FAULT", 3, 6, fault),
     ("LISTPACK", 3, 3, listpack),
     ("LOADAOF", 2, 2, load_aof),
     ("LOG", 3, 3, log),
@@ -91,6 +93,37 @@ fn unknown(cx: &Cx) -> CommandError {
 fn done(cx: &mut Cx) -> Outcome {
     cx.reply.ok();
     Ok(Effect::None)
+}
+
+/// Puts a fault at a place of the code that writes files: `place ENOSPC|EIO|KILL|SHORT [passes before] [times]`; JOB lets
+/// the snapshot under way fail; OFF takes all faults away.
+fn fault(cx: &mut Cx) -> Outcome {
+    let faults = cx.shared.persist.faults.clone();
+    if cx.is_word(2, "OFF") {
+        faults.clear();
+        return done(cx);
+    }
+    if cx.is_word(2, "JOB") {
+        // What killing the reference's child does.
+        if let Some(job) = &*cx.shared.persist.job.lock() {
+            job.fail();
+        }
+        return done(cx);
+    }
+    let count = |at: usize, default: u64| match cx.args.get(at) {
+        Some(_) => cx.int(at).map(|n| u64::try_from(n).unwrap_or(0)),
+        None => Ok(default),
+    };
+    let (skip, times) = (count(4, 0)?, count(5, u64::MAX)?);
+    let fault = match cx.args.get(3) {
+        Some(word) if word.eq_ignore_ascii_case(b"ENOSPC") => Fault::Error(28),
+        Some(word) if word.eq_ignore_ascii_case(b"EIO") => Fault::Error(5),
+        Some(word) if word.eq_ignore_ascii_case(b"KILL") => Fault::Kill,
+        Some(word) if word.eq_ignore_ascii_case(b"SHORT") => Fault::Short(7),
+        _ => return Err(CommandError::Syntax),
+    };
+    faults.set(&String::from_utf8_lossy(cx.arg(2)), fault, skip, times);
+    done(cx)
 }
 
 /// A switch of the reference's hash tables that this server's tables don't have: they only ever move a segment.
@@ -485,6 +518,8 @@ fn protocol(cx: &mut Cx) -> Outcome {
 
 fn help(cx: &mut Cx) -> Outcome {
     cx.reply_help(&[
+        "KARA-FAULT <place> ENOSPC|EIO|KILL|SHORT [<passes before> [<times>]] | JOB | OFF",
+        "    Lets writing to files fail at a named place.",
         "AOF-FLUSH-SLEEP <microseconds>",
         "    Wait before each write to the append-only file.",
         "ASSERT",

@@ -224,8 +224,10 @@ fn flush(cx: &mut Cx, db: Option<DbIndex>) -> Outcome {
             job.cancel();
         }
         if !cx.config.save.points.is_empty() {
-            // A failure is in the log; the command has done its work.
-            let _ = save(cx.shared, cx.config, cx.keys.space);
+            // A failure is in the log; the command has done its work. What it is about to count is in the file.
+            if save(cx.shared, cx.config, cx.keys.space).is_ok() {
+                cx.shared.persist.saved_ahead(1 + cx.extra_changes);
+            }
         }
     }
     cx.reply.ok();

@@ -19,7 +19,11 @@ pub(super) fn persistence(facts: &Facts, page: &mut Page) {
     page.field("loading", u8::from(loading));
     let aside = shared.replication.gate() & crate::replication::gate::ASYNC_LOADING != 0;
     page.field("async_loading", u8::from(aside));
-    page.zeros(&["current_cow_peak", "current_cow_size", "current_cow_size_age"]);
+    // What a fork would have copied is here what had to be handed over before it changed.
+    let copied = job.as_ref().map_or(0, |job| job.collector.copied());
+    page.field("current_cow_peak", copied);
+    page.field("current_cow_size", copied);
+    page.zeros(&["current_cow_size_age"]);
     let (keys, total) = job.as_ref().map_or((0, 0), |job| (job.collector.keys(), job.keys_total));
     let share = if total == 0 { 0.0 } else { keys as f64 * 100.0 / total as f64 };
     page.field("current_fork_perc", format_args!("{share:.2}"));
@@ -32,7 +36,7 @@ pub(super) fn persistence(facts: &Facts, page: &mut Page) {
     page.field("rdb_last_bgsave_time_sec", persist.last_bgsave_took_s.load(Relaxed));
     page.field("rdb_current_bgsave_time_sec", running_s(JobKind::Rdb));
     page.field("rdb_saves", persist.rdb_saves.load(Relaxed));
-    page.zeros(&["rdb_last_cow_size"]);
+    page.field("rdb_last_cow_size", persist.rdb_last_copied.load(Relaxed));
     page.field("rdb_last_load_keys_expired", persist.loading.keys_expired.load(Relaxed));
     page.field("rdb_last_load_keys_loaded", persist.loading.keys_loaded.load(Relaxed));
     let aof = &persist.aof;
@@ -45,7 +49,8 @@ pub(super) fn persistence(facts: &Facts, page: &mut Page) {
     page.field("aof_rewrites", aof.rewrites.load(Relaxed));
     page.field("aof_rewrites_consecutive_failures", aof.rewrite_failures.load(Relaxed));
     page.field("aof_last_write_status", word(aof.last_write_ok.load(Relaxed)));
-    page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+    page.field("aof_last_cow_size", persist.aof_last_copied.load(Relaxed));
+    page.zeros(&["module_fork_in_progress", "module_fork_last_cow_size"]);
     page.zeros(&["slot_migration_fork_in_progress"]);
     if let Some(log) = aof.log() {
         page.field("aof_current_size", aof.current_size());
