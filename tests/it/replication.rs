@@ -155,7 +155,7 @@ fn shutdown_waits_for_replicas() {
 #[test]
 fn d9_promotion_in_the_middle_of_a_full_sync_mixes_nothing() {
     for (load, keeps) in [("disabled", true), ("swapdb", true), ("flush-before-load", false)] {
-        let primary =
+        let mut primary =
             Product::KaraThreads.start(&["--rdb-key-save-delay", "20000", "--rdbcompression", "no"]);
         let replica = Product::KaraThreads.start(&["--repl-diskless-load", load]);
         let (mut p, mut r) = (primary.client(), replica.client());
