@@ -1,6 +1,6 @@
 //! Connections that became readable together: all are read first, then their requests' keys are brought into the cache,
 //! then all are run, then all are answered. So the cache misses of clients that send one request at a time overlap, too,
-//! and who waits for the answers is woken once for several of them ([decision 0007](../../../../docs/decisions/0007-turns-in-stages.md)).
+//! and who waits for the answers is woken once for several of them ([decision 0009](../../../../docs/decisions/0009-turns-in-stages.md)).
 //!
 //! Boundary: only connections of which nothing is kept and nothing waits come here; `serve` has all others.
 
@@ -210,6 +210,9 @@ impl Worker {
         self.read_own_mail(Some(conn));
         if end == End::Keep {
             end = self.send_replies(conn);
+        } else {
+            // Nobody else may get what was written for a client that is closed.
+            self.reply.clear();
         }
         if end == End::Keep && done < input.len() {
             conn.keep_input(&input[done..]);
