@@ -491,15 +491,19 @@ impl Worker {
         }
         drop(space);
         self.requests = requests;
+        (self.answer_batch(conn, end), done)
+    }
+
+    /// Ends a batch of a connection's requests: sends what they answered, if it is to stay.
+    fn answer_batch(&mut self, conn: &mut Conn, end: End) -> End {
         self.engine.end_batch();
         self.read_own_mail(Some(conn));
         if end == End::Keep {
-            end = self.send_replies(conn);
-        } else {
-            // Nobody else may get what was written for a client that is closed.
-            self.reply.clear();
+            return self.send_replies(conn);
         }
-        (end, done)
+        // Nobody else may get what was written for a client that is closed.
+        self.reply.clear();
+        end
     }
 
     /// Parses as many requests as there is room for. Behind `ends` come the offsets behind the requests; where there is

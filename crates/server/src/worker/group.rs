@@ -205,15 +205,8 @@ impl Worker {
 
     /// Answers what a connection's requests came to, and keeps the part of its input that is no whole request yet, or
     /// waits.
-    fn end_input(&mut self, conn: &mut Conn, input: &[u8], done: usize, mut end: End) -> End {
-        self.engine.end_batch();
-        self.read_own_mail(Some(conn));
-        if end == End::Keep {
-            end = self.send_replies(conn);
-        } else {
-            // Nobody else may get what was written for a client that is closed.
-            self.reply.clear();
-        }
+    fn end_input(&mut self, conn: &mut Conn, input: &[u8], done: usize, end: End) -> End {
+        let end = self.answer_batch(conn, end);
         if end == End::Keep && done < input.len() {
             conn.keep_input(&input[done..]);
         }
