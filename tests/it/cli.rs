@@ -218,7 +218,13 @@ fn invocations_end_as_the_references() {
     let mut faults = Vec::new();
     for (args, input, terminal) in table {
         let environment: &[(&str, &str)] = if *terminal { &[TERMINAL] } else { &[] };
-        faults.extend(same(&server, args, environment, input));
+        let compare = || same(&server, args, environment, input);
+        let mut fault = compare();
+        if args[0].ends_with("keys") || args[0] == "--memkeys-samples" {
+            // Between the two calls the reference may have rehashed: then it scans in another order, once.
+            fault = fault.and_then(|_| compare()).and_then(|_| compare());
+        }
+        faults.extend(fault);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -257,16 +257,16 @@ fn the_port_can_change_while_it_runs() {
 #[test]
 fn a_save_doesn_t_hold_the_page_up() {
     let (server, port) = watched(&[]);
-    server.client().run("DEBUG POPULATE 400000");
+    server.client().run("DEBUG POPULATE 1000000");
     get(port, "/metrics");
     let own = server.port();
     let saving = std::thread::spawn(move || Client::connect(own).unwrap().run("SAVE"));
     let mut pages = 0;
     while !saving.is_finished() {
-        assert_eq!(samples(port)["redis_db_keys{db=\"db0\"}"], 400_000.0);
+        assert_eq!(samples(port)["redis_db_keys{db=\"db0\"}"], 1_000_000.0);
         pages += usize::from(!saving.is_finished());
     }
     assert_eq!(saving.join().unwrap().text(), "OK");
     // A page that waited for the save would be the only one.
-    assert!(pages > 3, "{pages} pages during the save");
+    assert!(pages > 1, "{pages} pages during the save");
 }
