@@ -10,13 +10,12 @@
 //!
 //! Boundary: the hashes it is given are the keys' (see `TableHash`), and keys inserted aren't there yet.
 
+mod sample;
 mod segment;
 #[cfg(test)]
 mod tests;
 
 use kara_base::hash::HashSeed;
-use kara_base::rng::Rng;
-
 use crate::entry::Entry;
 use segment::{
     LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, WINDOW, buckets_for, entry_of, entry_of_mut,
@@ -232,7 +231,7 @@ impl Table {
         let result = f(entry);
         let after = entry.expire_at_ms();
         if before != after {
-            self.note_expiry(segment, before, after);
+            self.note_expiry(segment, place.bucket, before, after);
         }
         Some((entry, result))
     }
@@ -258,7 +257,7 @@ impl Table {
             self.volatile -= 1;
         }
         if before != after {
-            self.note_expiry(segment, before, after);
+            self.note_expiry(segment, place.bucket, before, after);
         }
         (entry_of_mut(segment.slot_mut(place)), Some(result))
     }
@@ -268,7 +267,7 @@ impl Table {
         self.update(hash, key, |entry| entry.set_expiry(expire_at_ms)).is_some()
     }
 
-    fn note_expiry(&mut self, segment: Segment, before: Option<i64>, after: Option<i64>) {
+    fn note_expiry(&mut self, segment: Segment, bucket: usize, before: Option<i64>, after: Option<i64>) {
         let header = segment.header_mut();
         if let Some(at) = before {
             header.expires -= 1;
@@ -276,6 +275,7 @@ impl Table {
             self.expires_sum_ms -= i128::from(at);
         }
         if let Some(at) = after {
+            header.expiring.mark(bucket);
             header.expires += 1;
             header.earliest_ms = header.earliest_ms.min(at);
             self.expires += 1;
@@ -330,7 +330,7 @@ impl Table {
         segment.header_mut().count += 1;
         self.len += 1;
         if expiry.is_some() {
-            self.note_expiry(segment, None, expiry);
+            self.note_expiry(segment, place.bucket, None, expiry);
         }
         if has_fields {
             self.note_fields_of(segment, entry_of_mut(segment.slot_mut(place)));
@@ -355,7 +355,7 @@ impl Table {
         self.len -= 1;
         let expiry = entry.expire_at_ms();
         if expiry.is_some() {
-            self.note_expiry(segment, expiry, None);
+            self.note_expiry(segment, place.bucket, expiry, None);
         }
         if entry.is_volatile() {
             segment.header_mut().volatile -= 1;
@@ -629,70 +629,6 @@ impl Table {
         }
         self.shrink(from);
         (behind, seen)
-    }
-
-    /// An entry, each with the same probability.
-    pub fn random(&self, rng: &mut Rng) -> Option<&Entry> {
-        if self.len == 0 {
-            return None;
-        }
-        // A segment is taken at its first directory word only, and a slot number that it doesn't have is a miss, so
-        // every slot of the table has the same chance per try. About four tries in a well-filled table.
-        let slots = self.segments().map(|s| s.buckets() * SLOTS).take(2).max().unwrap_or(0);
-        let bound = if self.directory.len() == 1 { slots } else { MAX_BUCKETS * SLOTS };
-        for _ in 0..100_000 {
-            let index = rng.below(self.directory.len() as u64) as usize;
-            let segment = self.directory[index];
-            let number = rng.below(bound as u64) as usize;
-            let place = Place { bucket: number / SLOTS, slot: number % SLOTS };
-            if index & ((1 << (self.depth - segment.depth())) - 1) != 0 || place.bucket >= segment.buckets() {
-                continue;
-            }
-            let slot = &segment.bucket(place.bucket)[place.slot];
-            if !slot.is_null() {
-                return Some(entry_of(slot));
-            }
-        }
-        self.iter().next()
-    }
-
-    /// Shows up to `count` entries to `f`: neighbours in hash order from a random position on. Cheaper than as many
-    /// calls of `random`, and nearly as fair.
-    pub fn sample(&self, rng: &mut Rng, count: usize, mut f: impl FnMut(&Entry)) {
-        let mut left = count.min(self.len);
-        let mut at = rng.next_u64();
-        while left > 0 {
-            let shown = |entry: &Entry| {
-                if left > 0 {
-                    left -= 1;
-                    f(entry);
-                }
-            };
-            at = self.scan_bucket(at, shown).unwrap_or(0);
-        }
-    }
-
-    /// As `sample`, of entries that have an expiry only. Where they are rare it gives up after `MOST_LOOKS` steps, with
-    /// fewer shown, or none.
-    pub fn sample_expiring(&self, rng: &mut Rng, count: usize, mut f: impl FnMut(&Entry)) {
-        /// Each looks at a bucket, or passes over a segment without such entries: some microseconds together.
-        const MOST_LOOKS: usize = 64;
-        let mut left = count.min(self.expires);
-        let mut at = rng.next_u64();
-        for _ in 0..MOST_LOOKS {
-            let Some(segment) = self.segment(at).filter(|_| left > 0) else { return };
-            let next = if segment.header().expires == 0 {
-                end_of(segment, at)
-            } else {
-                self.scan_bucket(at, |entry| {
-                    if left > 0 && entry.expire_at_ms().is_some() {
-                        left -= 1;
-                        f(entry);
-                    }
-                })
-            };
-            at = next.unwrap_or(0);
-        }
     }
 
     /// All entries in hash order, roughly. Each is a cache miss: they are loaded some buckets ahead.

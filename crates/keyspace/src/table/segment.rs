@@ -6,6 +6,7 @@
 //! nobody's home), and only where all buckets before that are full: a lookup that finds a gap is done.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kara_encoding::size_class::size_class;
 
@@ -45,6 +46,40 @@ pub(super) struct Header {
     pub earliest_ms: i64,
     /// No field's expiry is earlier, Unix ms.
     pub fields_earliest_ms: i64,
+    /// The buckets in which entries with an expiry are to be looked for.
+    pub expiring: Buckets,
+}
+
+/// A set of a segment's buckets. Whoever looks for entries with an expiry strikes those out that have none: atomics,
+/// as a look takes no unique borrow.
+#[derive(Default)]
+pub(super) struct Buckets([AtomicU64; MAX_BUCKETS.div_ceil(64)]);
+
+impl Buckets {
+    #[inline]
+    pub fn mark(&self, bucket: usize) {
+        let word = &self.0[bucket / 64];
+        word.store(word.load(Relaxed) | 1 << (bucket % 64), Relaxed);
+    }
+
+    #[inline]
+    pub fn clear(&self, bucket: usize) {
+        let word = &self.0[bucket / 64];
+        word.store(word.load(Relaxed) & !(1 << (bucket % 64)), Relaxed);
+    }
+
+    #[inline]
+    pub fn has(&self, bucket: usize) -> bool {
+        self.0[bucket / 64].load(Relaxed) >> (bucket % 64) & 1 == 1
+    }
+
+    /// An entry moves: what it may be is unknown.
+    #[inline]
+    fn follow(&self, from: usize, to: usize) {
+        if self.has(from) {
+            self.mark(to);
+        }
+    }
 }
 
 /// A segment's address, bucket count and local depth, as packed in a directory word. Copying it copies the reference.
@@ -248,6 +283,7 @@ impl Segment {
         let mut to = nearest;
         for &from in &moves[..count] {
             *self.slot_mut(to) = self.slot(from);
+            self.header().expiring.follow(from.bucket, to.bucket);
             to = from;
         }
         *self.slot_mut(to) = std::ptr::null_mut();
@@ -272,6 +308,7 @@ impl Segment {
             });
             let Some(from) = strayed else { return taken };
             *self.slot_mut(hole) = self.slot(from);
+            self.header().expiring.follow(from.bucket, hole.bucket);
             hole = from;
         }
     }
@@ -335,6 +372,10 @@ impl Segment {
             header.earliest_ms = header.earliest_ms.min(old.earliest_ms);
             header.fields_earliest_ms = header.fields_earliest_ms.min(old.fields_earliest_ms);
         }
+        if header.expires > 0 {
+            // Which they are wants a look at each entry: whoever needs them looks, once.
+            (0..self.buckets()).for_each(|bucket| header.expiring.mark(bucket));
+        }
     }
 
     /// Sets counts and hints of expiry by looking at each entry.
@@ -342,10 +383,13 @@ impl Segment {
         let header = self.header_mut();
         (header.expires, header.volatile) = (0, 0);
         (header.earliest_ms, header.fields_earliest_ms) = (i64::MAX, i64::MAX);
-        self.for_each(|slot| {
-            let entry = entry_of(&slot);
+        header.expiring = Buckets::default();
+        let slots = (0..self.buckets()).flat_map(|bucket| self.bucket(bucket).iter().map(move |slot| (bucket, slot)));
+        slots.filter(|(_, slot)| !slot.is_null()).for_each(|(bucket, slot)| {
+            let entry = entry_of(slot);
             if let Some(at) = entry.expire_at_ms() {
                 header.expires += 1;
+                header.expiring.mark(bucket);
                 header.earliest_ms = header.earliest_ms.min(at);
             }
             if entry.is_volatile() {

@@ -37,6 +37,7 @@ pub(super) fn check(table: &Table) {
                     with_expiry += 1;
                     sum += i128::from(at);
                     assert!(segment.header().earliest_ms <= at);
+                    assert!(segment.header().expiring.has(bucket));
                 }
             }
         }
@@ -184,7 +185,7 @@ fn hashes_with_expiring_fields_are_counted_and_found() {
     assert_eq!(table.len(), 3_999 - 249);
     let mut sampled = 0;
     table.sample(&mut Rng::new(1), 10, |_| sampled += 1);
-    assert_eq!(sampled, 10);
+    assert!((10..14).contains(&sampled), "{sampled}");
 }
 
 #[test]
@@ -213,6 +214,83 @@ fn random_is_fair() {
     let chi: f64 = hits.values().map(|&h| (f64::from(h) - 30.0).powi(2) / 30.0).sum::<f64>() + unseen;
     let spread = (2.0 * n as f64).sqrt();
     assert!((chi - n as f64).abs() < 6.0 * spread, "chi {chi} of {n}");
+}
+
+/// Sums of squared deviations over the mean, in standard deviations from what chance would give.
+fn unfairness(hits: &HashMap<Vec<u8>, u32>, n: usize) -> f64 {
+    let mean = f64::from(hits.values().sum::<u32>()) / n as f64;
+    let unseen = (n - hits.len()) as f64 * mean;
+    let chi: f64 = hits.values().map(|&h| (f64::from(h) - mean).powi(2) / mean).sum::<f64>() + unseen;
+    (chi - n as f64) / (2.0 * n as f64).sqrt()
+}
+
+#[test]
+fn samples_are_fair_whatever_the_gaps() {
+    let mut table = table();
+    let mut rng = Rng::new(5);
+    for number in 0..9_000u32 {
+        put(&mut table, &name(number), number.is_multiple_of(3).then_some(1_000_000));
+    }
+    // Wide gaps, and halves of different density.
+    for number in 0..9_000u32 {
+        let key = name(number);
+        if table.hash.of_key(&key) < u64::MAX / 2 && !number.is_multiple_of(9) {
+            del(&mut table, &key);
+        }
+    }
+    let (mut all, mut expiring) = (HashMap::new(), HashMap::new());
+    let count = |hits: &mut HashMap<Vec<u8>, u32>, entry: &Entry| {
+        *hits.entry(entry.key().to_vec()).or_default() += 1;
+    };
+    for _ in 0..20_000 {
+        table.sample(&mut rng, 5, |entry| count(&mut all, entry));
+        table.sample_expiring(&mut rng, 5, |entry| {
+            assert!(entry.expire_at_ms().is_some());
+            count(&mut expiring, entry);
+        });
+    }
+    let (all, expiring) = (unfairness(&all, table.len()), unfairness(&expiring, table.expires_len()));
+    assert!(all < 6.0 && expiring < 6.0, "{all} {expiring}");
+}
+
+#[test]
+fn a_cache_that_goes_on_replacing_keys_keeps_its_density() {
+    let mut table = table();
+    let mut rng = Rng::new(6);
+    let mut next = 0;
+    let mut slots = Vec::new();
+    for round in 0..300_000 {
+        put(&mut table, &name(next), None);
+        next += 1;
+        if table.len() > 20_000 {
+            let mut victim = None;
+            table.sample(&mut rng, 1, |entry| victim = Some(entry.key().to_vec()));
+            del(&mut table, &victim.unwrap());
+        }
+        if round % 50_000 == 49_999 {
+            slots.push(table.slots());
+        }
+    }
+    check(&table);
+    // From 28,300 to 33,300. As long as those behind gaps were taken, a server of 18,400 keys came to 47,900.
+    assert!(slots.iter().all(|slots| *slots < 36_000), "{slots:?}");
+}
+
+#[test]
+fn rare_expiring_entries_are_found() {
+    let mut table = table();
+    let mut rng = Rng::new(7);
+    for number in 0..200_000u32 {
+        put(&mut table, &name(number), number.is_multiple_of(50_000).then_some(1));
+    }
+    let (mut found, mut looks) = (HashMap::<Vec<u8>, u32>::new(), 0);
+    while found.len() < 4 && looks < 100 {
+        looks += 1;
+        table.sample_expiring(&mut rng, 5, |entry| {
+            *found.entry(entry.key().to_vec()).or_default() += 1;
+        });
+    }
+    assert_eq!(found.len(), 4, "{looks} looks");
 }
 
 #[test]
