@@ -15,8 +15,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use kara_base::hash::HashSeed;
 use crate::entry::Entry;
+use kara_base::hash::HashSeed;
 use segment::{
     LINE, MAX_BUCKETS, MIN_BUCKETS, Place, SLOTS, Segment, Slot, WINDOW, buckets_for, entry_of, entry_of_mut,
     matches, tag_at, tag_of,

@@ -66,7 +66,8 @@ impl Table {
             }
             let Some((segment, bucket)) = self.draw_bucket(rng) else { continue };
             let first = rng.below((SLOTS / TOGETHER) as u64) as usize * TOGETHER;
-            for slot in segment.bucket(bucket)[first..first + TOGETHER].iter().filter(|slot| !slot.is_null()) {
+            for slot in segment.bucket(bucket)[first..first + TOGETHER].iter().filter(|slot| !slot.is_null())
+            {
                 shown += 1;
                 f(entry_of(slot));
             }

@@ -384,7 +384,8 @@ impl Segment {
         (header.expires, header.volatile) = (0, 0);
         (header.earliest_ms, header.fields_earliest_ms) = (i64::MAX, i64::MAX);
         header.expiring = Buckets::default();
-        let slots = (0..self.buckets()).flat_map(|bucket| self.bucket(bucket).iter().map(move |slot| (bucket, slot)));
+        let slots =
+            (0..self.buckets()).flat_map(|bucket| self.bucket(bucket).iter().map(move |slot| (bucket, slot)));
         slots.filter(|(_, slot)| !slot.is_null()).for_each(|(bucket, slot)| {
             let entry = entry_of(slot);
             if let Some(at) = entry.expire_at_ms() {
