@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod acl;
+#[cfg(test)]
 mod append_only;
 #[cfg(test)]
 mod cli;

@@ -1,5 +1,6 @@
 //! The connected clients as others see them: what CLIENT LIST shows and CLIENT KILL reaches, from any worker.
 
+use crate::acl::Account;
 use crate::blocking::Waiter;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -68,12 +69,13 @@ bitflags::bitflags! {
 }
 
 /// Names that the client gave.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClientNames {
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
-    pub user: String,
+    /// Whose rights it has.
+    pub account: Arc<Account>,
 }
 
 /// One client's public face. Its worker writes, anybody reads.
@@ -146,7 +148,12 @@ impl ClientInfo {
             laddr,
             fd,
             created_ms: now_ms,
-            names: Mutex::new(ClientNames { user: "default".into(), ..ClientNames::default() }),
+            names: Mutex::new(ClientNames {
+                name: Vec::new(),
+                lib_name: Vec::new(),
+                lib_ver: Vec::new(),
+                account: Account::of_server(),
+            }),
             last_interaction_ms: AtomicI64::new(now_ms),
             db: AtomicU32::new(0),
             kind: AtomicU8::new(0),

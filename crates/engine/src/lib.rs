@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod acl;
 pub mod blocking;
 pub mod clients;
 pub mod commandlog;

@@ -1,5 +1,6 @@
 //! One connection's state as commands see and change it; owned by the worker that owns the socket.
 
+use crate::acl::{Account, Acl, Rights};
 use crate::blocking::Waiter;
 use crate::clients::{ClientFlags, ClientId, ClientInfo, ClientKind};
 use crate::pubsub::Subscriptions;
@@ -50,7 +51,11 @@ pub struct Session {
     pub db: DbIndex,
     pub protocol: Protocol,
     pub authenticated: bool,
-    pub user: String,
+    account: Arc<Account>,
+    /// The account's definition as of `acl_generation`.
+    rights: Option<Arc<Rights>>,
+    acl_generation: u64,
+    unrestricted: bool,
     pub reply_mode: ReplyMode,
     pub multi: Option<Box<Multi>>,
     /// Answer what is there, then close.
@@ -93,7 +98,10 @@ impl Session {
             db: DbIndex(0),
             protocol: Protocol::Resp2,
             authenticated,
-            user: "default".to_string(),
+            account: Account::of_server(),
+            rights: None,
+            acl_generation: 0,
+            unrestricted: true,
             reply_mode: ReplyMode::On,
             multi: None,
             close_after_reply: false,
@@ -135,9 +143,32 @@ impl Session {
     }
 
     /// The user whose rights hold from now on.
-    pub fn set_user(&mut self, user: &str) {
-        self.user = user.to_string();
-        self.info.names.lock().user = self.user.clone();
+    pub fn log_in(&mut self, account: Arc<Account>) {
+        self.info.names.lock().account = account.clone();
+        self.act_for(account);
+    }
+
+    /// As `log_in`, for a session that stands in for a client's own.
+    pub fn act_for(&mut self, account: Arc<Account>) {
+        self.account = account;
+        self.acl_generation = 0;
+    }
+
+    /// The user.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// What the user may do; `None`: everything.
+    #[inline]
+    pub fn restrictions(&mut self, acl: &Acl) -> Option<&Rights> {
+        let generation = acl.generation();
+        if self.acl_generation != generation {
+            self.rights = self.account.rights();
+            self.unrestricted = self.rights.as_ref().is_none_or(|rights| rights.is_unrestricted());
+            self.acl_generation = generation;
+        }
+        if self.unrestricted { None } else { self.rights.as_deref() }
     }
 
     /// CLIENT NO-TOUCH.

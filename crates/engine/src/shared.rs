@@ -1,5 +1,6 @@
 //! What all workers share: the keyspace, configuration, counters, clients and the ways to reach other threads.
 
+use crate::acl::Acl;
 use crate::blocking::WaitingLists;
 use crate::clients::{ClientId, Clients};
 use crate::config::{ApplyError, Changes, Config, ConfigStore};
@@ -160,6 +161,7 @@ pub struct Shared {
     pub keyspace: Keyspace,
     pub config: ConfigStore,
     pub registry: Registry,
+    pub acl: Acl,
     pub stats: Stats,
     pub observe: Observe,
     pub clients: Clients,

@@ -150,6 +150,7 @@ counters! {
     acl_denied_cmd,
     acl_denied_key,
     acl_denied_channel,
+    acl_denied_db,
     active_ns,
     expire_cycle_ns,
     expired_time_cap_reached,

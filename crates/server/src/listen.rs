@@ -210,7 +210,7 @@ fn admit(
 ) {
     let refusal = if shared.clients.len() as u64 >= config.maxclients {
         Some("-ERR max number of clients reached\r\n")
-    } else if config.protected_mode && config.requirepass.is_empty() && remote {
+    } else if config.protected_mode && remote && shared.acl.has_no_password() {
         Some(
             "-DENIED Kara is running in protected mode because protected mode is enabled and no password is set for \
              the default user. In this mode connections are only accepted from the loopback interface. To connect \

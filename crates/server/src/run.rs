@@ -8,6 +8,7 @@ use crate::worker::{WAKE, Worker};
 use kara_base::clock::Ticker;
 use kara_base::hash::HashSeed;
 use kara_base::rng::Rng;
+use kara_engine::acl::Acl;
 use kara_engine::blocking::WaitingLists;
 use kara_engine::commands::FAMILIES;
 use kara_engine::config::ConfigStore;
@@ -71,6 +72,7 @@ impl Server {
             keyspace,
             stats: Stats::new(workers + 1, registry.all().len()),
             observe: Observe::default(),
+            acl: Acl::new(&registry, &current.requirepass),
             registry,
             config,
             clients: Default::default(),

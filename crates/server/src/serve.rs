@@ -7,8 +7,9 @@ use crate::host::ServerHost;
 use crate::run::Server;
 use crate::signals::{self, ShutdownSignal, SignalHost};
 use crate::startup::Prepared;
+use kara_engine::acl::FileError;
 use kara_engine::commands::FAMILIES;
-use kara_engine::config::{LoadError, Loaded, ShutdownFlags, os_text};
+use kara_engine::config::{AclPubsubDefault, LoadError, Loaded, Located, ShutdownFlags, os_text};
 use kara_engine::log::{Level, LogSink as _};
 use kara_engine::replication::farewell::{self, By};
 use kara_engine::shared::{Host as _, Shared, ShutdownOptions};
@@ -31,19 +32,29 @@ pub fn serve(prepared: Prepared) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let users = prepared.loaded.users.clone();
     let (process, store, _) = Process::new(prepared);
     let secret = std::array::from_fn(|_| kara_base::hash::random_u64());
     let outcome = Server::new(store, process, &renames, secret).and_then(|server| {
         let host = server.host.clone();
-        let result = run(server);
+        if let Err(refusal) = define_users(&server.shared, &users) {
+            match refusal {
+                Refusal::Line(error) => eprint!("{error}"),
+                Refusal::Logged(text) => host.process().log.log(Level::Warning, &text),
+            }
+            host.process().clean_up();
+            return Ok(false);
+        }
+        let result = run(server).map(|()| true);
         host.process().clean_up();
         result
     });
     match outcome {
-        Ok(()) => {
+        Ok(true) => {
             log.log(Level::Warning, "Kara is now ready to exit, bye bye...");
             ExitCode::SUCCESS
         }
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             log.log(Level::Warning, &os_text(&error));
             ExitCode::FAILURE
@@ -115,20 +126,47 @@ fn judge(loaded: &Loaded) -> Result<Vec<(String, String)>, Refusal> {
         let path = path.unwrap_or_default();
         return Err(Refusal::Logged(format!("Can't load module from {path}: server aborting")));
     }
-    if let Some(user) = loaded.users.first() {
-        // Starting without a rule that restricts somebody would be worse than not starting.
-        return Err(Refusal::Line(LoadError::at(
-            &user.line,
-            "Users in the configuration are not supported yet",
-        )));
+    let mut names = HashSet::new();
+    for user in &loaded.users {
+        let name = user.words.first().map(Vec::as_slice).unwrap_or_default();
+        if !names.insert(name) {
+            let name = String::from_utf8_lossy(name);
+            let text = format!(
+                "Error in user declaration '{name}': Duplicate user found. A user can only be defined once in config files"
+            );
+            return Err(Refusal::Line(LoadError::at(&user.line, text)));
+        }
     }
-    if !loaded.config.aclfile.is_empty() {
-        return Err(Refusal::Logged("ACL files are not supported yet: server aborting".to_owned()));
+    if !loaded.users.is_empty() && !loaded.config.aclfile.is_empty() {
+        let text = "Configuring Valkey with users defined in valkey.conf and at the same setting an ACL file path is \
+                    invalid. This setup is very likely to lead to configuration errors and security holes, please \
+                    define either an ACL file or declare users directly in your valkey.conf, but not both.";
+        return Err(Refusal::Logged(text.to_owned()));
     }
     if loaded.config.tls_port > 0 {
         return Err(Refusal::Logged("Failed finding TLS support.".to_owned()));
     }
     renames(loaded).map_err(Refusal::Line)
+}
+
+/// The users of the configuration or of the ACL file; starting without a rule that restricts somebody would be worse
+/// than not starting.
+fn define_users(shared: &Shared, users: &[Located]) -> Result<(), Refusal> {
+    let config = shared.config.load();
+    let all_channels = config.acl_pubsub_default == AclPubsubDefault::AllChannels;
+    for user in users {
+        shared
+            .acl
+            .configure(&user.words, &shared.registry, all_channels)
+            .map_err(|text| Refusal::Line(LoadError::at(&user.line, text)))?;
+    }
+    if !config.aclfile.is_empty() {
+        shared.acl.load(&config.aclfile, &shared.registry, all_channels).map_err(|FileError(text)| {
+            let text = String::from_utf8_lossy(&text);
+            Refusal::Logged(format!("Aborting Valkey startup because of ACL errors: {text}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// `rename-command` lines, each judged against the names as the lines before left them.

@@ -253,12 +253,10 @@ impl Worker {
     /// Takes a new connection into the loop.
     fn adopt(&mut self, transport: Transport, addr: String, laddr: String) {
         let tables = (&mut self.conns, &mut self.free, &mut self.by_id);
-        let config = &self.engine.config;
         beside::adopt(
             tables,
             &self.poll,
             &self.shared,
-            config,
             self.index,
             self.engine.now_ms,
             (transport, addr, laddr),

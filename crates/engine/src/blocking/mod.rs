@@ -11,6 +11,7 @@ mod sync;
 pub use lists::{Claim, Interest, Place};
 pub(crate) use serve::{ReadyKeys, kind_now};
 
+use crate::acl::Account;
 use crate::clients::ClientInfo;
 use crate::effect::OwnedCommand;
 use crate::registry::Command;
@@ -91,7 +92,7 @@ pub struct Wait {
     pub db: DbIndex,
     pub protocol: Protocol,
     pub no_touch: bool,
-    pub user: String,
+    pub account: Arc<Account>,
     /// Hashes of all keys that the command touches.
     pub hashes: Vec<u64>,
     pub timeout_ms: i64,
@@ -107,7 +108,7 @@ impl Wait {
         session.db = self.db;
         session.protocol = self.protocol;
         session.no_touch = self.no_touch;
-        session.user.clone_from(&self.user);
+        session.act_for(self.account.clone());
         session
     }
 }

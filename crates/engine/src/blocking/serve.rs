@@ -1,6 +1,7 @@
 //! Beginning, serving and ending waits.
 
 use super::{AtTimeout, Interest, Place, Unblock, Wait, WaitFor, Waiter};
+use crate::acl::{self, Context};
 use crate::clients::ClientFlags;
 use crate::cx::Cx;
 use crate::events::What;
@@ -67,7 +68,7 @@ impl Engine {
             db: session.db,
             protocol: session.protocol,
             no_touch: session.no_touch,
-            user: session.user.clone(),
+            account: session.account().clone(),
             hashes,
             timeout_ms: wait.timeout_ms,
             at_timeout: wait.at_timeout,
@@ -141,6 +142,21 @@ impl Engine {
         let mut session = wait.session();
         let args = wait.args.args();
         let mut reply = Writer::new(wait.protocol);
+        // What was allowed when the wait began may not be any more.
+        let (context, stats) = (Context::TopLevel, self.shared.stats.worker(self.worker));
+        let (shared, config, command) = (&self.shared, &self.config, wait.command);
+        if let Err(denied) =
+            acl::may(shared, config, stats, &mut session, command, &args, context, self.now_ms)
+        {
+            let text = denied.text(session.account().name(), wait.command);
+            reply.error_bytes(&[b"NOPERM ", &text[..]].concat());
+            stats.error_replies.add(1);
+            stats.command(wait.command.id).rejected.add(1);
+            claim.end();
+            self.shared.waiting.leave(waiter);
+            self.post(wait.client.worker, Message::Served { client: wait.client.id, reply: reply.take() });
+            return;
+        }
         let effect = self.execute(wait.command, Origin::Client, space, &[], &mut session, &args, &mut reply);
         self.journal(wait.db, effect, &args);
         if self.waits.take().is_none() {

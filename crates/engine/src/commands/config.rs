@@ -116,7 +116,9 @@ const REWRITE: Spec = Spec {
 };
 
 fn rewrite(cx: &mut Cx) -> Outcome {
-    match cx.shared.config.rewrite(None, false) {
+    // Where a file keeps the users, they don't stand in the configuration.
+    let users = cx.config.aclfile.is_empty().then(|| cx.shared.acl.lines());
+    match cx.shared.config.rewrite(users.as_deref(), false) {
         Ok(()) => {
             cx.shared.host.log(Level::Notice, "CONFIG REWRITE executed with success.");
             cx.reply.ok();
@@ -169,6 +171,10 @@ fn set(cx: &mut Cx) -> Outcome {
         Ok(changes) => {
             if let Some(log) = cx.shared.persist.aof.log() {
                 log.set_timestamps(cx.shared.config.load().aof_timestamp_enabled);
+            }
+            if changes.contains("requirepass") {
+                let password = &cx.shared.config.load().requirepass;
+                cx.shared.acl.set_default_password(&cx.shared.registry, password);
             }
             if changes.contains("maxmemory") {
                 warn_of_excess(cx);

@@ -1,5 +1,6 @@
 //! The commands, a file (or folder) per family. Each file holds its specs, handlers, tests and `COMMANDS` slice.
 
+pub mod acl;
 pub mod bitmap;
 pub mod config;
 pub mod connection;
@@ -38,6 +39,7 @@ pub(crate) mod prelude {
 /// All families; the registry is built from these.
 #[rustfmt::skip] // One family per line, so that additions don't collide.
 pub const FAMILIES: &[&[Spec]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,

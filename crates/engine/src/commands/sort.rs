@@ -4,6 +4,7 @@
 
 use super::prelude::*;
 use super::shared::{KEY, as_i64, delete};
+use crate::acl;
 use kara_keyspace::value::hash::Hash;
 use kara_keyspace::value::list::List;
 use kara_keyspace::value::set::Set;
@@ -173,8 +174,26 @@ fn arrange(
     Ok(items.into_iter().map(|item| item.element).collect())
 }
 
+/// The patterns of BY and GET reach keys that nobody can name before: only for who may read them all.
+fn check_patterns(cx: &mut Cx, query: &Query) -> Result<(), CommandError> {
+    let by = query.by.is_some_and(|pattern| pattern.contains(&b'*'));
+    if !by && query.gets.is_empty() || cx.origin == crate::session::Origin::AofLoad {
+        return Ok(());
+    }
+    let db = cx.session.db;
+    match cx.session.restrictions(&cx.shared.acl) {
+        Some(rights) if !acl::check_every_key(rights, cx.command, cx.args, db) => {
+            let option = if by { "BY" } else { "GET" };
+            let text = format!("ERR {option} option of SORT denied due to insufficient ACL permissions.");
+            Err(CommandError::owned(text))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn sort_generic(cx: &mut Cx, may_store: bool) -> Outcome {
     let mut query = Query::parse(cx.args.get(2..).unwrap_or_default(), may_store)?;
+    check_patterns(cx, &query)?;
     let in_script = matches!(cx.origin, crate::session::Origin::Script);
     let small_zset = |entry: &Entry| entry.get::<ZSet>().is_some_and(|set| set.as_listpack().is_some());
     if cx.keys.peek(cx.args[1]).is_some_and(small_zset) {

@@ -1,6 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
 use super::prelude::*;
+use crate::acl::{self, Context};
 use crate::pipeline::run_queued;
 
 /// The family's commands.
@@ -150,7 +151,28 @@ fn exec(cx: &mut Cx) -> Outcome {
     cx.reply.array(multi.queue.len());
     let before = cx.nested.len();
     for queued in multi.queue.iter() {
-        run_queued(cx, &queued);
+        match acl::may(
+            cx.shared,
+            cx.config,
+            cx.stats,
+            cx.session,
+            queued.command,
+            &queued.args,
+            Context::Multi,
+            cx.now_ms,
+        ) {
+            Ok(()) => run_queued(cx, &queued),
+            Err(denied) => {
+                let text = format!(
+                    "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. \
+                     This command is no longer allowed for the following reason: {}",
+                    denied.reason_in_exec()
+                );
+                cx.reply.error(&text);
+                cx.stats.error_replies.add(1);
+                cx.shared.stats.count_error(text.as_bytes());
+            }
+        }
     }
     // What the commands did stands in `nested` already, and is journaled as one transaction.
     let changed = cx.nested.len() > before || cx.nested_changes > 0;

@@ -5,6 +5,9 @@ use super::DIRECTIVES;
 
 /// Directives whose value something acts on (INFO showing it isn't enough).
 const IN_EFFECT: &[&str] = &[
+    "acl-pubsub-default",
+    "aclfile",
+    "acllog-max-len",
     "active-expire-effort",
     "activedefrag",
     "always-show-logo",

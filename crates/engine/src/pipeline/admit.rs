@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::lock::Ahead;
+use crate::acl::{self, Context};
 use crate::clients::{ClientFlags, ClientKind};
 use crate::commands::scripting::{flags_of, stated_flags};
 use crate::config::Access;
@@ -93,6 +94,11 @@ impl Engine {
         if let Some(error) = self.protected(command, session) {
             return refuse(error);
         }
+        if session.restrictions(&self.shared.acl).is_some()
+            && let Err(denied) = self.check_rights(command, session, args)
+        {
+            return refuse(denied);
+        }
         if self.evictor.full && session.origin != Origin::Primary && self.wants_memory(command, session, args)
         {
             return refuse(crate::evict::out_of_memory());
@@ -149,6 +155,24 @@ impl Engine {
             return Ok(Verdict::Queued);
         }
         Ok(Verdict::Run(Admitted(command)))
+    }
+
+    /// Whether the user may do this; otherwise it is noted.
+    #[cold]
+    fn check_rights(
+        &self,
+        command: Command,
+        session: &mut Session,
+        args: &[&[u8]],
+    ) -> Result<(), CommandError> {
+        let context = if session.multi.is_some() { Context::Multi } else { Context::TopLevel };
+        let stats = self.shared.stats.worker(self.worker);
+        let denied =
+            acl::may(&self.shared, &self.config, stats, session, command, args, context, self.now_ms);
+        denied.map_err(|denied| {
+            let text = denied.text(session.account().name(), command);
+            CommandError::Bytes([b"NOPERM ", &text[..]].concat())
+        })
     }
 
     /// DEBUG and MODULE want to be enabled by configuration.

@@ -51,6 +51,11 @@ impl Group {
 }
 
 impl Audience {
+    /// All clients.
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> {
+        self.groups.iter().flat_map(|group| group.members.iter().map(|member| member.id))
+    }
+
     /// Adds a client that isn't among them yet.
     pub fn add(&mut self, client: &ClientInfo) {
         let member = Member::of(client);

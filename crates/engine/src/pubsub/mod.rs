@@ -11,12 +11,12 @@ pub use audience::Audience;
 pub(crate) use notify::notify;
 pub use subscriptions::Subscriptions;
 
-use crate::clients::ClientInfo;
+use crate::clients::{ClientId, ClientInfo};
 use crate::outbox::{Outbox, Push};
 use kara_base::glob::{self, Case};
 use kara_resp::{Protocol, Writer};
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -124,6 +124,24 @@ impl PubSub {
             }
         }
         self.pattern_count.store(patterns.len(), Relaxed);
+    }
+
+    /// The clients that listen to a channel or (told by the flag) a pattern of a kind.
+    pub(crate) fn listeners(&self, wanted: impl Fn(&[u8], bool) -> bool) -> HashSet<ClientId> {
+        let mut found = HashSet::new();
+        for channels in [&self.channels, &self.shard_channels] {
+            for (name, audience) in channels.by_name.read().iter() {
+                if wanted(name, false) {
+                    found.extend(audience.clients());
+                }
+            }
+        }
+        for (pattern, audience) in self.patterns.read().iter() {
+            if wanted(pattern, true) {
+                found.extend(audience.clients());
+            }
+        }
+        found
     }
 
     /// Sends a message to the channel's subscribers, then to those of patterns that fit; returns how many there are.

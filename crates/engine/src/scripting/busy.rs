@@ -5,6 +5,7 @@
 
 use super::run::Runner;
 use super::{Running, RunningScript, Scripts};
+use crate::acl::{self, Context};
 use crate::blocking::WaitFor;
 use crate::cx::Cx;
 use crate::error::CommandError;
@@ -211,6 +212,13 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
     };
     if !session.authenticated && !command.is(Flags::NO_AUTH) {
         return refuse(cx, session, reply, &CommandError::text("NOAUTH Authentication required."));
+    }
+    let context = if session.multi.is_some() { Context::Multi } else { Context::TopLevel };
+    if let Err(denied) = acl::may(cx.shared, cx.config, cx.stats, session, command, args, context, cx.now_ms)
+    {
+        let text = denied.text(session.account().name(), command);
+        let error = CommandError::Bytes([b"NOPERM ", &text[..]].concat());
+        return refuse(cx, session, reply, &error);
     }
     // WATCH looks at keys; what the script holds can be looked at.
     let reachable =

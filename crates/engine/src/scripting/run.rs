@@ -5,6 +5,7 @@ use super::Running;
 use super::busy::Slow;
 use super::shebang::ScriptFlags;
 use super::undo::Undo;
+use crate::acl::{self, Context};
 use crate::cx::Cx;
 use crate::effect::{Effect, NOT_IN_LOG, NOT_TO_REPLICAS, Outcome};
 use crate::error::CommandError;
@@ -184,7 +185,7 @@ fn count_failure(cx: &Cx, text: &[u8], is_counted: bool) {
 
 impl Runner<'_, '_, '_> {
     /// The command, or what stands against it here.
-    fn admit(&self, args: &[&[u8]]) -> Result<Command, CommandError> {
+    fn admit(&mut self, args: &[&[u8]]) -> Result<Command, CommandError> {
         let command = match self.cx.shared.registry.lookup(args) {
             Lookup::Found(command) => command,
             Lookup::UnknownCommand => {
@@ -215,6 +216,14 @@ impl Runner<'_, '_, '_> {
         if self.cx.session.origin == Origin::Client {
             self.admit_now(command)?;
         }
+        let cx = &mut *self.cx;
+        let (shared, context, now_ms) = (cx.shared, Context::Script, cx.now_ms);
+        acl::may(shared, cx.config, cx.stats, cx.session, command, args, context, now_ms).map_err(
+            |denied| {
+                let text = denied.text(cx.session.account().name(), command);
+                CommandError::Bytes([b"ERR ACL failure in script: ", &text[..]].concat())
+            },
+        )?;
         Ok(command)
     }
 
@@ -276,7 +285,12 @@ impl Host for Runner<'_, '_, '_> {
 
     fn may_run(&mut self, args: &[&[u8]]) -> Result<bool, String> {
         match self.cx.shared.registry.lookup(args) {
-            Lookup::Found(_) => Ok(true),
+            Lookup::Found(command) => {
+                let session = &mut *self.cx.session;
+                let db = session.db;
+                let rights = session.restrictions(&self.cx.shared.acl);
+                Ok(rights.is_none_or(|rights| acl::check(rights, command, args, db).is_ok()))
+            }
             _ => Err("ERR Invalid command passed to server.acl_check_cmd()".to_string()),
         }
     }

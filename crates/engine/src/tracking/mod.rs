@@ -147,6 +147,19 @@ impl Tracking {
             let everybody = encode_keys(keys.keys().map(|key| &key[..]));
             for tracker in self.prefixes.trackers(&prefix) {
                 let id = tracker.info.id;
+                let account = tracker.info.names.lock().account.clone();
+                if keys.keys().any(|key| !account.may_read(key)) {
+                    // Names that the user may not see are not told.
+                    let seen = |key: &[u8], by: &Option<ClientId>| {
+                        account.may_read(key) && !(tracker.noloop && *by == Some(id))
+                    };
+                    let seen: Vec<&[u8]> =
+                        keys.iter().filter(|(key, by)| seen(key, by)).map(|(key, _)| &key[..]).collect();
+                    if !seen.is_empty() {
+                        tell(all, &tracker, &encode_keys(seen.into_iter()), None, outbox);
+                    }
+                    continue;
+                }
                 if !tracker.noloop || keys.values().all(|by| *by != Some(id)) {
                     tell(all, &tracker, &everybody, None, outbox);
                     continue;

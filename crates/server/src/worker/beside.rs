@@ -75,7 +75,6 @@ impl Outside for Beside<'_> {
                         parts,
                         self.poll,
                         self.shared,
-                        &config,
                         self.index,
                         self.now_ms,
                         (transport, addr, laddr),
@@ -161,7 +160,6 @@ pub(super) fn adopt(
     (conns, free, by_id): Tables<'_>,
     poll: &Poll,
     shared: &Arc<Shared>,
-    config: &Config,
     worker: usize,
     now_ms: i64,
     (transport, addr, laddr): (Transport, String, String),
@@ -176,7 +174,8 @@ pub(super) fn adopt(
     };
     let id = shared.clients.next_id();
     let info = Arc::new(ClientInfo::new(id, worker, addr, laddr, transport.fd(), now_ms, flags));
-    let session = Session::new(info.clone(), config.requirepass.is_empty());
+    let mut session = Session::new(info.clone(), shared.acl.is_open());
+    session.log_in(shared.acl.default_account());
     let mut conn = Box::new(Conn::new(transport, session));
     if conn.transport.register(poll.registry(), Token(slot)).is_err() {
         free.push(slot);

@@ -118,7 +118,7 @@ impl Filter {
                 }
                 b"TYPE" => Condition::Kind(parse_kind(value)?),
                 b"USER" => {
-                    if value != b"default" {
+                    if cx.shared.acl.user(value).is_none() {
                         return Err(CommandError::quoting("ERR No such user '{}'", &[value]));
                     }
                     Condition::User(bytes)
@@ -197,7 +197,7 @@ impl Condition {
         match self {
             Condition::Ids(ids) => ids.contains(&client.id.0),
             Condition::Kind(kind) => client.kind() == *kind,
-            Condition::User(user) => client.names.lock().user.as_bytes() == *user,
+            Condition::User(user) => client.names.lock().account.name() == *user,
             Condition::Addr(addr) => client.addr.as_bytes() == *addr,
             Condition::Laddr(laddr) => client.laddr.as_bytes() == *laddr,
             Condition::Ip(ip) => {
@@ -269,7 +269,7 @@ pub(crate) fn describe(client: &ClientInfo, shared: &Shared, now_ms: i64) -> Str
         load(&client.total_bytes),
         if load(&client.output_bytes) > 0 { "rw" } else { "r" },
         command,
-        names.user,
+        String::from_utf8_lossy(names.account.name()),
         client.redirect.load(Relaxed),
         client.protocol.load(Relaxed),
         String::from_utf8_lossy(&names.lib_name),

@@ -1,8 +1,9 @@
 //! HELLO, AUTH, RESET: how a connection introduces itself.
 
+use crate::acl::{self, Context, Event, Reason};
 use crate::clients::ClientId;
 use crate::commands::prelude::*;
-use crate::session::{ReplyMode, Session};
+use crate::session::{Origin, ReplyMode, Session};
 use kara_base::ids::DbIndex;
 use kara_resp::Protocol;
 
@@ -31,7 +32,7 @@ pub(super) const AUTH: Spec = Spec {
 fn auth(cx: &mut Cx) -> Outcome {
     let (user, password) = match cx.args {
         [_, password] => {
-            if cx.config.requirepass.is_empty() {
+            if cx.shared.acl.default_account().rights().is_some_and(|rights| rights.nopass) {
                 return Err(CommandError::text(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure \
                      your configuration is correct?",
@@ -47,23 +48,33 @@ fn auth(cx: &mut Cx) -> Outcome {
     Ok(Effect::None)
 }
 
-/// Checks a password. Without one configured the default user takes any, as the reference's `nopass` does.
+/// Logs the connection in, or notes that somebody tried.
 fn authenticate(cx: &mut Cx, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
-    let expected = &cx.config.requirepass;
-    let known = user == b"default" && (expected.is_empty() || same_secret(expected, password));
-    if !known {
-        cx.stats.acl_denied_auth.add(1);
-        return Err(CommandError::text("WRONGPASS invalid username-password pair or user is disabled."));
+    match cx.shared.acl.authenticate(user, password) {
+        Some(account) => {
+            cx.session.authenticated = true;
+            cx.session.log_in(account);
+            Ok(())
+        }
+        None => {
+            cx.stats.acl_denied_auth.add(1);
+            let event = Event {
+                reason: Reason::Auth,
+                context: if cx.origin == Origin::Exec { Context::Multi } else { Context::TopLevel },
+                object: cx.arg(0).to_vec(),
+                user: user.to_vec(),
+                client: client_line(cx),
+                at_ms: cx.now_ms,
+            };
+            cx.shared.acl.log.lock().add(event, cx.config.acllog_max_len);
+            Err(CommandError::text("WRONGPASS invalid username-password pair or user is disabled."))
+        }
     }
-    cx.session.authenticated = true;
-    cx.session.set_user("default");
-    Ok(())
 }
 
-/// Compares in a time that does not tell where the first difference is.
-fn same_secret(a: &[u8], b: &[u8]) -> bool {
-    let differing = a.iter().zip(b).fold(0u8, |sum, (x, y)| sum | (x ^ y));
-    (differing == 0) & (a.len() == b.len())
+/// The client as the ACL's log shows it.
+fn client_line(cx: &Cx) -> Vec<u8> {
+    super::client_line(&cx.session.info, cx.shared, cx.now_ms)
 }
 
 /// The error for names with spaces, line breaks or bytes that aren't printable ASCII.
@@ -189,6 +200,16 @@ fn introduce(cx: &mut Cx) {
     cx.reply.bulk(b"role");
     cx.reply.bulk(if cx.config.replicaof.0.is_none() { b"master" } else { b"replica" });
     cx.reply.bulk(b"modules");
+    // Scripts are a module of the reference's, which clients may look for.
+    cx.reply.array(1);
+    cx.reply.map(4);
+    cx.reply.bulk(b"name");
+    cx.reply.bulk(b"lua");
+    cx.reply.bulk(b"ver");
+    cx.reply.integer(1);
+    cx.reply.bulk(b"path");
+    cx.reply.bulk(b"lua");
+    cx.reply.bulk(b"args");
     cx.reply.array(0);
     if !zone.is_empty() {
         cx.reply.bulk(b"availability_zone");
@@ -217,19 +238,19 @@ pub(super) const RESET: Spec = Spec {
 fn reset(cx: &mut Cx) -> Outcome {
     cx.session.unwatch(&cx.shared.watches);
     cx.session.end_messages(cx.shared);
-    reset_session(cx.session, cx.config.requirepass.is_empty());
+    reset_session(cx.session, &cx.shared.acl);
     cx.reply.set_protocol(Protocol::Resp2);
     cx.reply.simple("RESET");
     Ok(Effect::None)
 }
 
 /// Everything that commands may have changed, back to how a new connection has it.
-fn reset_session(session: &mut Session, open: bool) {
+fn reset_session(session: &mut Session, acl: &acl::Acl) {
     session.end_multi();
     session.select(DbIndex(0));
     session.set_protocol(Protocol::Resp2);
-    session.authenticated = open;
-    session.set_user("default");
+    session.authenticated = acl.is_open();
+    session.log_in(acl.default_account());
     session.reply_mode = ReplyMode::On;
     session.set_no_touch(false);
     session.set_no_evict(false);

@@ -5,7 +5,16 @@ mod filter;
 mod handshake;
 
 use super::prelude::*;
+use crate::clients::ClientInfo;
+use crate::shared::Shared;
 use kara_base::ids::DbIndex;
+
+/// The client's line in CLIENT LIST, without its end.
+pub(crate) fn client_line(client: &ClientInfo, shared: &Shared, now_ms: i64) -> Vec<u8> {
+    let mut line = filter::describe(client, shared, now_ms).into_bytes();
+    line.pop();
+    line
+}
 
 /// The family's commands.
 pub const COMMANDS: &[Spec] =

@@ -25,7 +25,6 @@ pub const COMMANDS: &[Spec] = &[
     lolwut::LOLWUT,
     memory::MEMORY,
     monitor::MONITOR,
-    small::ROLE,
     small::SHUTDOWN,
     logs::SLOWLOG,
     small::TIME,

@@ -1,4 +1,4 @@
-//! TIME, ROLE, LASTSAVE and SHUTDOWN.
+//! TIME, LASTSAVE and SHUTDOWN.
 
 use crate::blocking::{AtTimeout, WaitFor};
 use crate::commands::prelude::*;
@@ -32,27 +32,6 @@ fn time(cx: &mut Cx) -> Outcome {
     cx.reply.array(2);
     cx.reply.bulk_u64(since.as_secs());
     cx.reply.bulk_u64(u64::from(since.subsec_micros()));
-    Ok(Effect::None)
-}
-
-pub(super) const ROLE: Spec = Spec {
-    name: "role",
-    arity: Arity::Exactly(1),
-    flags: Flags::FAST.union(Flags::LOADING).union(Flags::NOSCRIPT).union(Flags::STALE),
-    acl: Acl::ADMIN.union(Acl::DANGEROUS),
-    group: Group::Server,
-    since: "2.8.12",
-    summary: "Returns the replication role and its peers.",
-    complexity: "O(1)",
-    handler: Some(role),
-    ..Spec::NEW
-};
-
-fn role(cx: &mut Cx) -> Outcome {
-    cx.reply.array(3);
-    cx.reply.bulk(b"master");
-    cx.reply.integer(0);
-    cx.reply.array(0);
     Ok(Effect::None)
 }
 

@@ -80,7 +80,8 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("acl_access_denied_cmd", t.acl_denied_cmd);
     page.field("acl_access_denied_key", t.acl_denied_key);
     page.field("acl_access_denied_channel", t.acl_denied_channel);
-    page.zeros(&["acl_access_denied_tls_cert", "acl_access_denied_db"]);
+    page.zeros(&["acl_access_denied_tls_cert"]);
+    page.field("acl_access_denied_db", t.acl_denied_db);
 }
 
 pub(super) fn debug(facts: &Facts, page: &mut Page) {
