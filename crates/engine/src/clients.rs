@@ -117,6 +117,8 @@ pub struct ClientInfo {
     pub total_bytes: AtomicU64,
     /// What of it is part of the sum that `maxmemory-clients` limits.
     counted_bytes: AtomicU64,
+    /// Of a client that is to be closed for its memory: what it held.
+    evicted_bytes: AtomicU64,
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub commands: AtomicU64,
@@ -178,6 +180,7 @@ impl ClientInfo {
             reply_buffer_peak: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
             counted_bytes: AtomicU64::new(0),
+            evicted_bytes: AtomicU64::new(0),
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
             commands: AtomicU64::new(0),
@@ -213,6 +216,8 @@ pub struct Clients {
     by_id: RwLock<BTreeMap<ClientId, Arc<ClientInfo>>>,
     /// What all clients but replicas take, bytes.
     memory: AtomicI64,
+    /// What those hold that are to be closed for it, bytes.
+    evicted: AtomicU64,
 }
 
 impl Clients {
@@ -230,7 +235,20 @@ impl Clients {
     pub fn remove(&self, id: ClientId) {
         if let Some(client) = self.by_id.write().remove(&id) {
             self.count(&client, 0);
+            self.evicted.fetch_sub(client.evicted_bytes.swap(0, Relaxed), Relaxed);
         }
+    }
+
+    /// Beside what it takes, answers of so many bytes wait to be given to it.
+    pub fn note_reply(&self, client: &ClientInfo, bytes: u64) {
+        if client.counted_bytes.load(Relaxed) > 0 {
+            self.count(client, client.total_bytes.load(Relaxed) + bytes);
+        }
+    }
+
+    /// What those hold that are to be closed for their memory, bytes.
+    pub fn evicted_bytes(&self) -> u64 {
+        self.evicted.load(Relaxed)
     }
 
     /// A client takes so many bytes now. Its worker's to say.
@@ -270,7 +288,11 @@ impl Clients {
     /// Marks a client to be closed and takes what it holds out of the sum; false if somebody else has.
     pub fn mark_evicted(&self, client: &ClientInfo) -> bool {
         let first = !client.kill.swap(true, Relaxed);
-        self.count(client, 0);
+        let held = self.count(client, 0);
+        if first {
+            client.evicted_bytes.store(held, Relaxed);
+            self.evicted.fetch_add(held, Relaxed);
+        }
         first
     }
 

@@ -150,14 +150,17 @@ impl Backlog {
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
-        self.inner.lock().blocks.len() * BLOCK
+        let inner = self.inner.lock();
+        inner.blocks.len() * BLOCK + inner.blocks.capacity() * size_of::<Vec<u8>>()
     }
 
     /// Of `memory`: what is kept beyond the backlog's size because a replica has yet to read it.
     pub fn excess(&self) -> u64 {
         let inner = self.inner.lock();
-        let held = (inner.blocks.len() * BLOCK) as u64;
-        held.saturating_sub(inner.size.saturating_add(BLOCK as u64))
+        let held = inner.blocks.len() * BLOCK + inner.blocks.capacity() * size_of::<Vec<u8>>();
+        // What the log takes beside its size when nobody is behind counts as its size: one word per block.
+        let own = inner.size + (inner.size / BLOCK as u64 + 1) * size_of::<Vec<u8>>() as u64;
+        (held as u64).saturating_sub(own)
     }
 
     /// Appends what a primary sent, as it is. `db`: what is selected behind it.
@@ -374,7 +377,9 @@ mod tests {
             backlog.append_raw(piece, None);
         }
         assert_eq!(all(&backlog, 0).unwrap(), bytes);
-        assert_eq!(backlog.excess(), 300_000 / BLOCK as u64 * BLOCK as u64 - 1000);
+        let blocks = 300_000usize.div_ceil(BLOCK) * BLOCK;
+        // The words that find the blocks are counted, too.
+        assert!((blocks - 1000..blocks + 1000).contains(&(backlog.excess() as usize)));
         backlog.set_needed(Some(100_000));
         assert!(all(&backlog, 99_999).is_none());
         assert_eq!(all(&backlog, 100_000).unwrap(), &bytes[100_000..]);

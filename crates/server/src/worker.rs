@@ -429,13 +429,7 @@ impl Worker {
     }
 
     fn count_written(&self, conn: &Conn, bytes: u64) {
-        if bytes > 0 {
-            let stats = self.shared.stats.worker(self.index);
-            stats.writes_processed.add(1);
-            stats.net_output_bytes.add(bytes);
-            let info = &conn.session.info;
-            info.net_out.store(info.net_out.load(Relaxed) + bytes, Relaxed);
-        }
+        note_written(&self.shared, self.index, conn, bytes);
     }
 
     /// Runs what the connection had kept.
@@ -752,6 +746,17 @@ impl Worker {
             }
         }
         self.engine.cron();
+    }
+}
+
+/// Counts what a socket took.
+fn note_written(shared: &Shared, worker: usize, conn: &Conn, bytes: u64) {
+    if bytes > 0 {
+        let stats = shared.stats.worker(worker);
+        stats.writes_processed.add(1);
+        stats.net_output_bytes.add(bytes);
+        let info = &conn.session.info;
+        info.net_out.store(info.net_out.load(Relaxed) + bytes, Relaxed);
     }
 }
 

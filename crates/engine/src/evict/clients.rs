@@ -3,6 +3,7 @@
 use crate::clients::ClientId;
 use crate::log::Level;
 use crate::pipeline::Engine;
+use crate::session::Session;
 use crate::shared::Message;
 
 /// With less, nobody could talk to the server to set it right.
@@ -18,6 +19,21 @@ impl Engine {
                 self.evict_clients(limit.max(LEAST_LIMIT))
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Before keys go: clients beyond their limit go first. The worker closes them at its turn's end; what they hold
+    /// counts as free from now on.
+    pub(super) fn evict_clients_first(&mut self, session: &Session, reply_bytes: usize) {
+        let Some(limit) = self.config.maxmemory_clients.limit_bytes(self.config.maxmemory) else { return };
+        // What the batch at hand has answered so far isn't in the client's own figures yet.
+        self.shared.clients.note_reply(&session.info, reply_bytes as u64);
+        if self.shared.clients.memory() <= limit.max(LEAST_LIMIT) {
+            return;
+        }
+        for client in self.evict_clients(limit.max(LEAST_LIMIT)) {
+            self.shared.host.post_to_self(self.worker, Message::Kill { client });
+            self.own_mail = true;
         }
     }
 

@@ -64,7 +64,8 @@ pub(crate) fn counted(shared: &Shared, limit: u64) -> u64 {
     if used <= limit {
         return used;
     }
-    used - not_counted(shared).min(used) - pending(&shared.reclaimer, limit).min(used)
+    let freed = pending(&shared.reclaimer, limit) + shared.clients.evicted_bytes();
+    used.saturating_sub(not_counted(shared)).saturating_sub(freed)
 }
 
 /// The part of what waits to be freed that counts as freed.

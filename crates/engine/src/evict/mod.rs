@@ -128,7 +128,13 @@ impl Engine {
             return;
         }
         let limit = self.config.maxmemory;
-        let used = counted(&shared, limit);
+        let mut used = counted(&shared, limit);
+        if used > limit
+            && let Some((session, reply)) = &before
+        {
+            self.evict_clients_first(session, reply.len());
+            used = counted(&shared, limit);
+        }
         if used <= limit {
             shared.exceeded.note(false);
             self.evictor.gauge.share(used, limit, shared.workers, self.now_ms);

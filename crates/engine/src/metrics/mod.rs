@@ -2,7 +2,7 @@
 //! alerts made for it work unchanged, and a few of our own beside them.
 //!
 //! Boundary: text only, HTTP is the server's. Whoever asks must never wait for long, not even while SAVE holds every
-//! shard: sizes of databases that can't be had at once are those of the last page.
+//! shard: of a shard that can't be had at once, the sizes are those of the page before.
 
 mod commands;
 mod exposition;
@@ -20,8 +20,8 @@ use kara_keyspace::DbStats;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long all shards together may keep a page waiting.
-const PATIENCE: Duration = Duration::from_millis(15);
+/// How long all shards together may keep a page waiting. Busy workers let go of a lock within half of that.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// With more databases only those with keys are shown.
 const MAX_EMPTY_DATABASES: usize = 64;
 
@@ -29,6 +29,8 @@ const MAX_EMPTY_DATABASES: usize = 64;
 #[derive(Debug, Default)]
 pub struct Collector {
     dbs: Vec<DbStats>,
+    /// Of each shard, as it was last seen.
+    shards: Vec<Vec<DbStats>>,
     pages: u64,
     /// How long the last page took.
     last: Duration,
@@ -60,20 +62,21 @@ impl Collector {
         page.finish()
     }
 
-    /// Takes the sizes of all databases, shard after shard; keeps the old ones where a shard is held beyond `until`.
+    /// Takes the sizes of all databases, shard after shard; keeps the old ones of those that are held beyond `until`.
     fn look_at_databases(&mut self, shared: &Shared, until: Instant) {
         let keyspace = &shared.keyspace;
-        let mut dbs = vec![DbStats::default(); keyspace.databases()];
-        for id in keyspace.shard_ids() {
-            let Some(shard) = keyspace.try_lock_one_until(id, until) else {
-                self.dbs.resize(dbs.len(), DbStats::default());
-                return;
-            };
-            for (number, sum) in dbs.iter_mut().enumerate() {
-                *sum = sum.plus(shard.stats(DbIndex(number as u32)));
+        let databases = || (0..keyspace.databases()).map(|number| DbIndex(number as u32));
+        let ids: Vec<_> = keyspace.shard_ids().collect();
+        self.shards.resize_with(ids.len(), || vec![DbStats::default(); keyspace.databases()]);
+        // Each page begins elsewhere: the patience isn't always used up by the same ones.
+        let first = self.pages as usize % ids.len().max(1);
+        for (at, id) in ids.iter().enumerate().cycle().skip(first).take(ids.len()) {
+            if let Some(shard) = keyspace.try_lock_one_until(*id, until) {
+                self.shards[at] = databases().map(|db| shard.stats(db)).collect();
             }
         }
-        self.dbs = dbs;
+        let sum = |db: usize| self.shards.iter().fold(DbStats::default(), |sum, shard| sum.plus(shard[db]));
+        self.dbs = (0..keyspace.databases()).map(sum).collect();
     }
 
     fn about_collecting(&self, page: &mut Exposition) {

@@ -1,6 +1,6 @@
 //! A worker's mailbox: new connections, orders, and messages for its clients.
 
-use super::{End, Worker, limits, publish_figures};
+use super::{End, Worker, limits, note_written, publish_figures};
 use crate::conn::{Conn, Sent};
 use crate::host::Mail;
 use kara_engine::clients::ClientId;
@@ -72,8 +72,14 @@ impl Worker {
                 conn.told = true;
                 self.told.push(slot);
             }
-            let small = limits::is_small(conn.unsent());
-            if !small && limits::check(&self.engine.config, conn) != End::Keep {
+            if limits::is_small(conn.unsent()) || limits::check(&self.engine.config, conn) == End::Keep {
+                continue;
+            }
+            // Many messages may have come together: it's the client who must be slow, not this worker.
+            let mut written = 0;
+            let sent = if conn.gated { Sent::Broken } else { conn.flush(&mut written) };
+            note_written(&self.shared, self.index, conn, written);
+            if sent == Sent::Broken || limits::check(&self.engine.config, conn) != End::Keep {
                 conn.overrun = true;
                 conn.output = Vec::new();
                 conn.sent = 0;
