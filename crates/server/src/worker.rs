@@ -632,6 +632,12 @@ impl Worker {
                     End::Keep => {}
                     end => return end,
                 }
+                // Much may come of one read: what it comes to is looked at before the next large answer.
+                publish_figures(&self.shared, conn);
+                self.limit_clients();
+                if conn.session.info.kill.load(Relaxed) {
+                    return End::Close;
+                }
             }
         }
         End::Keep
