@@ -204,6 +204,29 @@ fn large_clients_are_closed_where_all_together_take_too_much() {
     assert!(clients[2].read().is_err());
 }
 
+/// Many large answers at once, to clients that don't read: clients go, and no key does.
+#[test]
+fn large_clients_go_before_keys_do() {
+    for workers in ["1", "2"] {
+        let server = Server::start(&["--io-threads", workers, "--maxmemory", "11mb", "--maxmemory-policy", "allkeys-lru"]);
+        let mut control = server.client();
+        control.run("CONFIG SET maxmemory-clients 3mb");
+        control.run("CLIENT NO-EVICT ON");
+        (0..50).for_each(|n| drop(control.run(&format!("SETRANGE key:{n} 100000 x"))));
+        let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
+        for client in &mut clients {
+            // Those that are closed already don't take it.
+            let _ = client.send_raw(&b"MGET key:1\r\n".repeat(200));
+        }
+        let until = Instant::now() + Duration::from_secs(10);
+        while figure(&mut control, "stats", "evicted_clients") == 0 {
+            assert!(Instant::now() < until, "nobody was closed");
+        }
+        assert_eq!(figure(&mut control, "stats", "evicted_keys"), 0);
+        assert_eq!(control.run("DBSIZE"), Reply::Integer(50));
+    }
+}
+
 /// A client that asks for far more than its output limit allows is closed, and its answer goes to nobody.
 #[test]
 fn a_closed_clients_answer_goes_to_nobody_else() {

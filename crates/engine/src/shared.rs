@@ -58,6 +58,10 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     fn post_to_self(&self, worker: usize, message: Message) {
         self.post(worker, message);
     }
+    /// Bytes of messages that wait in mailboxes.
+    fn mail_bytes(&self) -> u64 {
+        0
+    }
     /// Ends the process: cleans up around the data, which is saved already, and never returns.
     fn exit(&self) -> !;
     /// Makes changed settings take effect (sockets, log, limits of the process); it may settle fields of `new`. After an

@@ -8,6 +8,8 @@ use kara_resp::ParseState;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
+/// Output from here on grows by quarters.
+const LONG_OUTPUT: usize = 256 << 10;
 /// An empty buffer larger than this is given back to the allocator.
 const KEPT_BUFFER: usize = 16 << 10;
 
@@ -154,6 +156,7 @@ impl Conn {
                     rest = &rest[n..];
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.make_room(rest.len());
                     self.output.extend_from_slice(rest);
                     return Sent::Part;
                 }
@@ -162,6 +165,13 @@ impl Conn {
             }
         }
         Sent::All
+    }
+
+    /// Makes room in the output. A long one isn't doubled: it may be there for long, and counts.
+    pub fn make_room(&mut self, bytes: usize) {
+        if self.output.len() >= LONG_OUTPUT && self.output.capacity() - self.output.len() < bytes {
+            self.output.reserve_exact(bytes.max(self.output.len() / 4));
+        }
     }
 
     /// Sends what is waiting.

@@ -181,6 +181,10 @@ impl ServerHost {
 }
 
 impl Host for ServerHost {
+    fn mail_bytes(&self) -> u64 {
+        self.0.mailboxes.iter().map(|mailbox| mailbox.weight.load(Relaxed) as u64).sum()
+    }
+
     fn post(&self, worker: usize, message: Message) {
         self.send(worker, Mail::Engine(message));
     }

@@ -156,6 +156,9 @@ impl Worker {
             self.host.sockets().lock().register(self.poll.registry())?;
         }
         let mut backlog = false;
+        // Who asks right after the start finds figures.
+        let now = self.engine.begin_turn(self.host.now_ms());
+        self.timed_tick(now);
         while !self.host.is_stopping() {
             backlog = self.turn(&mut events, backlog)?;
         }
@@ -220,12 +223,7 @@ impl Worker {
         }
         self.read_mail(None);
         if self.since(self.last_tick, turn_start) >= period {
-            self.last_tick = turn_start;
-            let begin = self.shared.ticker.now();
-            self.tick();
-            let took = self.since(begin, self.shared.ticker.now());
-            self.shared.observe.turns.cron(took.as_nanos() as u64);
-            self.read_own_mail(None);
+            self.timed_tick(turn_start);
         }
         if self.engine.has_to_evict() {
             self.engine.evict_more();
@@ -718,6 +716,15 @@ impl Worker {
             }
             _ => self.shared.clients.remove(conn.session.id()),
         }
+    }
+
+    fn timed_tick(&mut self, now: Tick) {
+        self.last_tick = now;
+        let begin = self.shared.ticker.now();
+        self.tick();
+        let took = self.since(begin, self.shared.ticker.now());
+        self.shared.observe.turns.cron(took.as_nanos() as u64);
+        self.read_own_mail(None);
     }
 
     /// Some times a second: time-outs, figures for CLIENT LIST, expiry.

@@ -73,11 +73,12 @@ fn pending(reclaimer: &Reclaimer, limit: u64) -> u64 {
     reclaimer.pending_bytes().min(limit / PENDING)
 }
 
-/// Bytes that don't count, as they would only grow by evicting: what replicas have yet to read beyond the backlog's
-/// size, and what is on its way into the append-only file.
+/// Bytes that don't count, as they would only grow by evicting, or are gone in a moment: what replicas have yet to read
+/// beyond the backlog's size, what is on its way into the append-only file, or from one worker to another's clients.
 pub(crate) fn not_counted(shared: &Shared) -> u64 {
     let replication = &shared.replication;
-    replication.backlog.excess() + replication.link_bytes.load(Relaxed) + aof_buffer(&shared.persist)
+    let links = replication.backlog.excess() + replication.link_bytes.load(Relaxed);
+    links + aof_buffer(&shared.persist) + shared.host.mail_bytes()
 }
 
 /// Bytes that wait to be written to the append-only file.

@@ -67,6 +67,7 @@ impl Worker {
             if conn.id != member.id || conn.overrun {
                 continue;
             }
+            conn.make_room(push.weight());
             push.write(&conn.session, &mut conn.output);
             if !conn.told {
                 conn.told = true;
