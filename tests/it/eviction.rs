@@ -208,7 +208,14 @@ fn large_clients_are_closed_where_all_together_take_too_much() {
 #[test]
 fn large_clients_go_before_keys_do() {
     for workers in ["1", "2"] {
-        let server = Server::start(&["--io-threads", workers, "--maxmemory", "11mb", "--maxmemory-policy", "allkeys-lru"]);
+        let server = Server::start(&[
+            "--io-threads",
+            workers,
+            "--maxmemory",
+            "11mb",
+            "--maxmemory-policy",
+            "allkeys-lru",
+        ]);
         let mut control = server.client();
         control.run("CONFIG SET maxmemory-clients 3mb");
         control.run("CLIENT NO-EVICT ON");

@@ -63,7 +63,10 @@ pub fn run(arguments: &[String]) -> Outcome {
         let wanted = baseline.get(&unit).copied().unwrap_or(0);
         let unexpected: Vec<&String> = result.failed.iter().filter(|name| !excused(name)).collect();
         // Where the unit ended is the failed test that came last.
-        let ended_excused = result.failed.last().is_some_and(|name| ends.iter().any(|(u, t)| *u == unit && name.starts_with(t)));
+        let ended_excused = result
+            .failed
+            .last()
+            .is_some_and(|name| ends.iter().any(|(u, t)| *u == unit && name.starts_with(t)));
         let enough = result.passed.len() + excusable >= wanted || ended_excused;
         println!(
             "{unit}: {} of {wanted} passed, {} failed, {} skipped, {} s, {}",
