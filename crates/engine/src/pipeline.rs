@@ -65,7 +65,7 @@ pub struct Engine {
     machines: Machines,
     pub(crate) last_tick: Tick,
     /// What the look-ahead found out about the requests of the batch at hand, in their order.
-    ahead: SmallVec<[Ahead; 16]>,
+    ahead: SmallVec<[Ahead; 32]>,
     batch_number: u64,
     /// What the handler that just ran asked to wait for.
     pub(crate) waits: Option<WaitFor>,

@@ -38,7 +38,7 @@ const IDLE_MS: i64 = 2_000;
 /// A connection that sends more than this in one turn waits for the others' turn.
 const FAIR_BYTES: usize = 1 << 20;
 /// Requests parsed ahead, so that their cache misses overlap.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 /// Replies beyond this are sent before the next request runs.
 const REPLY_CHUNK: usize = 256 << 10;
 /// How soon to look again whether the mailboxes have room.
