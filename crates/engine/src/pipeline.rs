@@ -184,6 +184,7 @@ impl Engine {
     /// Some times a second, on every worker: active expiry of its share of the shards.
     pub fn cron(&mut self) {
         if self.worker == 0 {
+            self.shared.host.tidy_peers();
             self.shared.observe.rates.tick(&self.shared.stats, self.now_ms);
             crate::persist::save::cron(&self.shared, &self.config, self.now_ms);
             self.shared.replication.cron(&self.shared, &self.config, self.now_ms);

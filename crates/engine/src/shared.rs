@@ -19,7 +19,9 @@ use crate::tracking::Tracking;
 use crate::watch::Watches;
 use kara_base::clock::Ticker;
 use kara_keyspace::Keyspace;
+use kara_resp::reply::Value;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// After so long a client's longest reply is forgotten, unless DEBUG REPLYBUFFER says otherwise.
 pub const REPLY_PEAK_RESET_MS: i64 = 5_000;
@@ -50,6 +52,14 @@ pub struct ShutdownOptions {
     pub failover: bool,
 }
 
+/// At which step an exchange with another server failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerError {
+    Connecting,
+    Writing,
+    Reading,
+}
+
 /// What the engine asks of the process around it. The server implements it; tests need none.
 pub trait Host: Send + Sync + std::fmt::Debug {
     /// Puts a message into a worker's mailbox and wakes it.
@@ -71,6 +81,22 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     fn role_changed(&self, _: &Config) {}
     /// Writes a line to the log.
     fn log(&self, level: crate::log::Level, text: &str);
+    /// Sends requests to another server and reads as many replies as are expected; no step may take longer than that.
+    fn exchange(
+        &self,
+        host: &str,
+        port: u16,
+        timeout: Duration,
+        requests: &[u8],
+        expected: usize,
+    ) -> Result<Vec<Value>, PeerError> {
+        let _ = (host, port, timeout, requests, expected);
+        Err(PeerError::Connecting)
+    }
+    /// Closes connections to other servers that rested too long; how many there still are.
+    fn tidy_peers(&self) -> usize {
+        0
+    }
     /// `listener0:name=tcp,...` lines' contents for INFO.
     fn listeners(&self) -> Vec<String>;
 }

@@ -3,16 +3,18 @@
 use crate::apply::Process;
 use crate::http::Http;
 use crate::listen::Listeners;
+use crate::peers::Peers;
 use crate::replication;
 use crate::transport::Transport;
 use crossbeam_channel::{Receiver, Sender};
 use kara_engine::config::{ApplyError, Changes, Config, os_text};
 use kara_engine::log::{Level, LogSink};
-use kara_engine::shared::{Host, Message};
+use kara_engine::shared::{Host, Message, PeerError};
+use kara_resp::Value;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What arrives in a worker's mailbox.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ struct Inner {
     sockets: Mutex<Listeners>,
     replicas: OnceLock<replication::Handle>,
     http: Http,
+    peers: Peers,
 }
 
 /// A handle to the process; cheap to clone.
@@ -94,6 +97,7 @@ impl ServerHost {
             sockets: Mutex::new(sockets),
             replicas: OnceLock::new(),
             http: Http::default(),
+            peers: Peers::default(),
         }))
     }
 
@@ -225,6 +229,21 @@ impl Host for ServerHost {
 
     fn log(&self, level: Level, text: &str) {
         self.0.process.log.log(level, text);
+    }
+
+    fn exchange(
+        &self,
+        host: &str,
+        port: u16,
+        timeout: Duration,
+        requests: &[u8],
+        expected: usize,
+    ) -> Result<Vec<Value>, PeerError> {
+        self.0.peers.exchange(host, port, timeout, requests, expected)
+    }
+
+    fn tidy_peers(&self) -> usize {
+        self.0.peers.tidy()
     }
 
     fn listeners(&self) -> Vec<String> {

@@ -10,6 +10,7 @@ pub mod http;
 pub mod listen;
 pub mod log;
 pub mod pacing;
+pub mod peers;
 pub mod replication;
 pub mod run;
 pub mod serve;

@@ -2,6 +2,7 @@
 
 pub(crate) mod expiry;
 pub(crate) mod keys;
+mod migrate;
 pub(crate) mod space;
 mod wait;
 
@@ -19,6 +20,7 @@ pub const COMMANDS: &[Spec] = &[
     space::FLUSHALL,
     space::FLUSHDB,
     space::KEYS,
+    migrate::MIGRATE,
     keys::MOVE,
     keys::OBJECT,
     expiry::PERSIST,

@@ -47,7 +47,7 @@ pub(super) fn stats(facts: &Facts, page: &mut Page) {
     page.field("pubsubshard_channels", shared.pubsub.count(Kind::Shard));
     page.zeros(&["latest_fork_usec"]);
     page.field("total_forks", shared.persist.snapshots.load(Relaxed));
-    page.zeros(&["migrate_cached_sockets"]);
+    page.field("migrate_cached_sockets", shared.host.tidy_peers());
     page.field("slave_expires_tracked_keys", replication.own_keys.count());
     page.zeros(&["active_defrag_hits", "active_defrag_misses"]);
     page.zeros(&["active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time"]);
