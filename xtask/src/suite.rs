@@ -179,6 +179,7 @@ fn lay_out(options: &Options) -> Outcome<PathBuf> {
     }
     adapt_children(&copy.join("tests/support/util.tcl"))?;
     leave_out_child(&copy.join("tests/unit/oom-score-adj.tcl"))?;
+    leave_out_debugger(&copy.join("tests/unit/scripting.tcl"))?;
     forget_settings(&copy.join("tests/integration/corrupt-dump.tcl"))?;
     forget_settings(&copy.join("tests/integration/corrupt-dump-fuzzer.tcl"))?;
     forget_settings(&copy.join("tests/integration/rdb.tcl"))?;
@@ -238,6 +239,20 @@ fn leave_out_child(file: &Path) -> Outcome {
     let (before, part) = text_of_tree.split_at(from);
     let Some(end) = part.find("\n        }\n") else { return Ok(()) };
     fs::write(file, format!("{before}{}", &part[end + 1..])).map_err(text)
+}
+
+/// SCRIPT DEBUG is refused, and its part of the unit would end it.
+fn leave_out_debugger(file: &Path) -> Outcome {
+    const SERVER: &str = "start_server {tags {\"scripting external:skip\"}} {\n";
+    let Ok(text_of_tree) = fs::read_to_string(file) else { return Ok(()) };
+    let from = text_of_tree.find(&format!("{SERVER}    r script debug sync\n"));
+    let to = text_of_tree.find(&format!("{SERVER}    test {{Lua scripts eviction"));
+    match (from, to) {
+        (Some(from), Some(to)) if from < to => {
+            fs::write(file, format!("{}{}", &text_of_tree[..from], &text_of_tree[to..])).map_err(text)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Older trees set what 9.1.2 doesn't know any more: payloads are always looked through.

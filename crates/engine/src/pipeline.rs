@@ -340,14 +340,14 @@ impl Engine {
             self.begin_wait(wait, command, session, &hashed, args);
             return Flow::Wait;
         }
+        if command.is(Flags::ADMIN) {
+            // CONFIG SET holds at once: for what the command log says of itself, and for the next command of the batch.
+            self.read_config();
+            self.access = access::Access::new(self.now_ms, lfu_settings(&self.config));
+        }
         self.account(command, session, args, reply.len() - start);
         if !self.ready.is_empty() {
             self.serve_ready(space);
-        }
-        if command.is(Flags::ADMIN) {
-            // CONFIG SET holds for the next command already, be it in the same batch.
-            self.read_config();
-            self.access = access::Access::new(self.now_ms, lfu_settings(&self.config));
         }
         Flow::Next
     }

@@ -179,6 +179,7 @@ impl Engine {
     fn protected(&self, command: Command, session: &Session) -> Option<CommandError> {
         let setting = match command.role {
             Role::Debug => self.config.enable_debug_command,
+            Role::Module if matches!(command.full_name, "module|help" | "module|list") => return None,
             Role::Module => self.config.enable_module_command,
             Role::Plain | Role::Exec | Role::Touch | Role::Script => return None,
         };

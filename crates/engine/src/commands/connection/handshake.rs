@@ -200,17 +200,8 @@ fn introduce(cx: &mut Cx) {
     cx.reply.bulk(b"role");
     cx.reply.bulk(if cx.config.replicaof.0.is_none() { b"master" } else { b"replica" });
     cx.reply.bulk(b"modules");
-    // Scripts are a module of the reference's, which clients may look for.
     cx.reply.array(1);
-    cx.reply.map(4);
-    cx.reply.bulk(b"name");
-    cx.reply.bulk(b"lua");
-    cx.reply.bulk(b"ver");
-    cx.reply.integer(1);
-    cx.reply.bulk(b"path");
-    cx.reply.bulk(b"lua");
-    cx.reply.bulk(b"args");
-    cx.reply.array(0);
+    crate::commands::server::describe_scripts(cx);
     if !zone.is_empty() {
         cx.reply.bulk(b"availability_zone");
         cx.reply.bulk(zone);

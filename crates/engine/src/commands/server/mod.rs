@@ -9,11 +9,13 @@ mod logs;
 mod lolwut;
 mod memory;
 mod memory_use;
+mod module;
 mod monitor;
 mod small;
 
 use super::prelude::*;
 pub(crate) use info::{View, percentile_ns, text as info_text};
+pub(crate) use module::describe_scripts;
 
 /// The family's commands.
 pub const COMMANDS: &[Spec] = &[
@@ -24,6 +26,7 @@ pub const COMMANDS: &[Spec] = &[
     latency::LATENCY,
     lolwut::LOLWUT,
     memory::MEMORY,
+    module::MODULE,
     monitor::MONITOR,
     small::SHUTDOWN,
     logs::SLOWLOG,
