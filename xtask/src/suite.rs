@@ -183,6 +183,7 @@ fn lay_out(options: &Options) -> Outcome<PathBuf> {
     forget_settings(&copy.join("tests/integration/corrupt-dump.tcl"))?;
     forget_settings(&copy.join("tests/integration/corrupt-dump-fuzzer.tcl"))?;
     forget_settings(&copy.join("tests/integration/rdb.tcl"))?;
+    forget_settings(&copy.join("tests/integration/replication.tcl"))?;
     for file in COPIED {
         let _ = fs::copy(options.tree.join(file), copy.join(file));
     }
@@ -259,7 +260,10 @@ fn leave_out_debugger(file: &Path) -> Outcome {
 fn forget_settings(file: &Path) -> Outcome {
     let Ok(text) = fs::read_to_string(file) else { return Ok(()) };
     let mut kept = String::new();
-    for line in text.lines().filter(|line| !line.trim().starts_with("r config set sanitize-dump-payload")) {
+    let gone = |line: &str| {
+        line.trim().starts_with("r config set sanitize-dump-payload") || line.contains("config set dynamic-hz")
+    };
+    for line in text.lines().filter(|line| !gone(line)) {
         let mut words = line.to_owned();
         for value in ["no", "yes", "$sanitize_dump"] {
             words = words.replace(&format!(" sanitize-dump-payload {value}"), "");

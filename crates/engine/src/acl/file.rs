@@ -2,14 +2,13 @@
 
 use super::rights::{Rights, join_selectors};
 use super::selector::RuleError;
-use super::{Account, Acl, DEFAULT};
+use super::{Acl, Changed, DEFAULT};
 use crate::registry::Registry;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Why an ACL file isn't taken: one or more lines, each with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ impl Acl {
         path: &[u8],
         registry: &Registry,
         all_channels: bool,
-    ) -> Result<Vec<(Arc<Account>, Option<Arc<Rights>>)>, FileError> {
+    ) -> Result<Vec<Changed>, FileError> {
         let text = fs::read(file_path(path)).map_err(|error| {
             FileError(
                 [b"Error loading ACLs, opening file '", path, b"': ", os_text(&error).as_bytes()].concat(),

@@ -65,6 +65,12 @@ impl Account {
     }
 }
 
+/// An account whose definition changed, and what that was before.
+pub type Changed = (Arc<Account>, Option<Arc<Rights>>);
+
+/// The rule that can't be applied, and why.
+pub type Refusal = (Vec<u8>, RuleError);
+
 /// All users.
 pub struct Acl {
     users: RwLock<BTreeMap<Box<[u8]>, Arc<Account>>>,
@@ -146,7 +152,7 @@ impl Acl {
         rules: &[Vec<u8>],
         registry: &Registry,
         all_channels: bool,
-    ) -> Result<(Arc<Account>, Option<Arc<Rights>>), (Vec<u8>, RuleError)> {
+    ) -> Result<Changed, Refusal> {
         let mut users = self.users.write();
         let before = users.get(name).and_then(|account| account.rights());
         let mut rights = before.as_deref().cloned().unwrap_or_else(|| Rights::new(all_channels));
@@ -187,7 +193,7 @@ impl Acl {
         &self,
         new: BTreeMap<Vec<u8>, Rights>,
         registry: &Registry,
-    ) -> Vec<(Arc<Account>, Option<Arc<Rights>>)> {
+    ) -> Vec<Changed> {
         let mut users = self.users.write();
         let mut changed = Vec::new();
         let mut new = new;

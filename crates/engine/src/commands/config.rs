@@ -164,7 +164,9 @@ fn set(cx: &mut Cx) -> Outcome {
     }
     let pairs: Vec<(&[u8], &[u8])> =
         words.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect();
-    let context = SetContext { loading: cx.shared.loading.load(Relaxed), protected: may_set_protected(cx) };
+    let aside = cx.shared.replication.gate() & crate::replication::gate::ASYNC_LOADING != 0;
+    let loading = cx.shared.loading.load(Relaxed) || aside;
+    let context = SetContext { loading, protected: may_set_protected(cx) };
     let shared = cx.shared;
     let mut apply = |old: &Config, new: &mut Config, changes: &_| shared.host.apply_config(old, new, changes);
     match shared.config.set(&pairs, context, &mut apply) {

@@ -64,8 +64,13 @@ fn psync(cx: &mut Cx) -> Outcome {
     let apart = cx.config.dual_channel_replication_enabled
         && cx.config.repl_diskless_sync
         && cx.session.replica.as_ref().is_some_and(|conf| conf.dual_channel && conf.eof);
-    if apart && replication.with(|state| state.ids.serve(&id, offset, replication.backlog.extent())).is_err()
-    {
+    let refused = if apart {
+        replication.with(|state| state.ids.serve(&id, offset, replication.backlog.extent())).err()
+    } else {
+        None
+    };
+    if let Some(reason) = refused {
+        replication.count_refusal(reason);
         let text = format!(
             "Dual channel replication: Replica {} is capable of dual channel synchronization, and partial sync isn't \
              possible. Full sync will continue with dedicated RDB channel.",

@@ -447,11 +447,19 @@ impl Replication {
         let Some((id, offset)) = &request.psync else { return Err(Refused::Asked) };
         let verdict = state.ids.serve(id, *offset, self.backlog.extent());
         match verdict {
-            Ok(_) => self.syncs_partial.fetch_add(1, Relaxed),
-            Err(Refused::Asked) => 0,
-            Err(_) => self.syncs_refused.fetch_add(1, Relaxed),
-        };
+            Ok(_) => {
+                self.syncs_partial.fetch_add(1, Relaxed);
+            }
+            Err(reason) => self.count_refusal(reason),
+        }
         verdict
+    }
+
+    /// A replica wanted to go on where it was, and can't.
+    pub(crate) fn count_refusal(&self, reason: Refused) {
+        if reason != Refused::Asked {
+            self.syncs_refused.fetch_add(1, Relaxed);
+        }
     }
 
     /// CONFIG RESETSTAT.

@@ -130,7 +130,7 @@ fn show_some(
     let expiring = |slot: &&_| expires(slot);
     let line = segment.bucket(bucket);
     let shown = line[slots].iter().filter(expiring).inspect(|slot| f(entry_of(slot))).count();
-    if shown == 0 && !line.iter().any(|slot| expires(slot)) {
+    if shown == 0 && !line.iter().any(expires) {
         header.expiring.clear(bucket);
     }
     shown
