@@ -257,11 +257,9 @@ fn samples_are_fair_whatever_the_gaps() {
 fn a_cache_that_goes_on_replacing_keys_keeps_its_density() {
     let mut table = table();
     let mut rng = Rng::new(6);
-    let mut next = 0;
     let mut slots = Vec::new();
     for round in 0..300_000 {
-        put(&mut table, &name(next), None);
-        next += 1;
+        put(&mut table, &name(round), None);
         if table.len() > 20_000 {
             let mut victim = None;
             table.sample(&mut rng, 1, |entry| victim = Some(entry.key().to_vec()));
