@@ -261,7 +261,8 @@ fn forget_settings(file: &Path) -> Outcome {
     let Ok(text) = fs::read_to_string(file) else { return Ok(()) };
     let mut kept = String::new();
     let gone = |line: &str| {
-        line.trim().starts_with("r config set sanitize-dump-payload") || line.contains("config set dynamic-hz")
+        line.trim().starts_with("r config set sanitize-dump-payload")
+            || line.contains("config set dynamic-hz")
     };
     for line in text.lines().filter(|line| !gone(line)) {
         let mut words = line.to_owned();

@@ -189,11 +189,7 @@ impl Acl {
 
     /// Replaces all users by those of a file; the default user is as at first where it isn't among them. Returns the
     /// accounts that are gone, and those whose definition changed with what it was.
-    fn replace_all(
-        &self,
-        new: BTreeMap<Vec<u8>, Rights>,
-        registry: &Registry,
-    ) -> Vec<Changed> {
+    fn replace_all(&self, new: BTreeMap<Vec<u8>, Rights>, registry: &Registry) -> Vec<Changed> {
         let mut users = self.users.write();
         let mut changed = Vec::new();
         let mut new = new;
