@@ -202,6 +202,11 @@ impl SignalHost for Asked {
     }
 
     fn begin_shutdown(&self, signal: ShutdownSignal) {
+        let stopping = self.stopping.clone();
+        let given_up = Box::new(move || stopping.store(false, Relaxed));
+        if !self.shared.replication.shutdown.await_cron(&self.shared, given_up) {
+            return;
+        }
         let config = self.shared.config.load();
         let flags = match signal {
             ShutdownSignal::Term => config.shutdown_on_sigterm,

@@ -181,6 +181,9 @@ fn set(cx: &mut Cx) -> Outcome {
             if changes.contains("maxmemory") {
                 warn_of_excess(cx);
             }
+            if changes.contains("aof-disable-auto-gc") {
+                aof::drop_history(cx.shared, &cx.shared.config.load());
+            }
             if changes.contains("appendonly") {
                 switch_aof(cx)?;
             }

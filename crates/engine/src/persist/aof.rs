@@ -339,6 +339,7 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
         match result {
             Ok(()) => {
                 aof.rewrite_failures.store(0, Relaxed);
+                aof.next_try_s.store(0, Relaxed);
                 aof.last_rewrite_ok.store(true, Relaxed);
                 log(shared, Level::Notice, "Background AOF rewrite terminated with success");
                 log(shared, Level::Notice, "Background AOF rewrite finished successfully");
@@ -406,6 +407,20 @@ pub(crate) fn switch_off(shared: &Shared) {
     aof.last_write_ok.store(true, Relaxed);
     let sink: Arc<dyn JournalSink> = log;
     shared.keyspace.journal().detach(&sink);
+}
+
+/// Files that only history lists go, unless `aof-disable-auto-gc` keeps them.
+pub(crate) fn drop_history(shared: &Shared, config: &Config) {
+    let mut files = shared.persist.aof.files.lock();
+    if config.aof_disable_auto_gc || !files.manifest.has_history() {
+        return;
+    }
+    let dir = dir(config);
+    files.manifest.delete_history(&dir);
+    if let Err(error) = files.manifest.write(&dir, &filename(config)) {
+        // The manifest lists files that are gone and that nobody loads.
+        log(shared, Level::Warning, format!("Can't shorten the AOF manifest: {}", os_text(&error)));
+    }
 }
 
 /// Appending goes on where loading ended: the last increment, or a first one beside an empty base.

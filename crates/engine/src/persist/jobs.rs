@@ -91,6 +91,8 @@ pub(crate) struct Begun {
     /// `aof-timestamp-enabled`, for a base of commands.
     stamped: bool,
     checksum: bool,
+    /// What each key shall take.
+    key_delay: Duration,
 }
 
 /// Begins a snapshot of this moment. Every shard must be held.
@@ -161,6 +163,7 @@ fn begin_in(
         form,
         stamped: config.aof_timestamp_enabled,
         checksum: config.rdbchecksum,
+        key_delay: delay(config.rdb_key_save_delay),
     }
 }
 
@@ -231,7 +234,7 @@ impl Begun {
                     }
                 };
                 walking.store(true, Relaxed);
-                let step = if key_delay(shared).is_zero() { STEP } else { 1 };
+                let step = if self.key_delay.is_zero() { STEP } else { 1 };
                 let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
                 let ended = through.then(|| end(shared, &mut locked));
                 walking.store(false, Relaxed);
@@ -246,7 +249,7 @@ impl Begun {
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;
                 paid += new;
-                self.pause(shared, new, &mut writer, &mut looked)?;
+                self.pause(new, &mut writer, &mut looked)?;
                 self.job.go_on()?;
                 if collector.is_untold() {
                     return Err(io::Error::other("a value can't be told in this version"));
@@ -276,21 +279,15 @@ impl Begun {
         Ok(())
     }
 
-    /// `rdb-key-save-delay`, as it is set meanwhile; sees in between whether somebody still wants the result.
-    fn pause<W: Write>(
-        &self,
-        shared: &Shared,
-        keys: u64,
-        writer: &mut Writing<W>,
-        looked: &mut Instant,
-    ) -> io::Result<()> {
+    /// `rdb-key-save-delay`, as it was at the beginning; sees in between whether somebody still wants the result.
+    fn pause<W: Write>(&self, keys: u64, writer: &mut Writing<W>, looked: &mut Instant) -> io::Result<()> {
         let begun = Instant::now();
         loop {
             if looked.elapsed() >= LOOK {
                 *looked = Instant::now();
                 writer.flush()?;
             }
-            let whole = key_delay(shared).saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
+            let whole = self.key_delay.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
             let left = whole.saturating_sub(begun.elapsed());
             if left.is_zero() || self.job.go_on().is_err() {
                 return Ok(());
@@ -298,11 +295,6 @@ impl Begun {
             std::thread::sleep(left.min(Duration::from_millis(10)));
         }
     }
-}
-
-/// What each key shall take.
-fn key_delay(shared: &Shared) -> Duration {
-    delay(shared.config.load().rdb_key_save_delay)
 }
 
 /// Ends the snapshot of a shard; what is returned is to be dropped when its lock is free.

@@ -474,7 +474,14 @@ pub fn at_start(shared: &Arc<Shared>) -> Result<(), String> {
 /// DEBUG LOADAOF's second half.
 pub(crate) fn reload_aof(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> Result<(), String> {
     let Some(own) = shared.persist.shared() else { return Err("nothing to load into".to_owned()) };
-    let manifest = shared.persist.aof.files.lock().manifest.clone();
+    let manifest = if shared.persist.aof.is_on() {
+        shared.persist.aof.files.lock().manifest.clone()
+    } else {
+        // As the reference: what the disk says is what goes on, increments that are gone don't count any more.
+        let read = super::replay::read_manifest(shared, config)?;
+        shared.persist.aof.files.lock().manifest = read.clone();
+        read
+    };
     super::replay::load_all(&own, config, &manifest, space)
 }
 

@@ -25,6 +25,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub struct Farewell {
     pending: Mutex<Option<Pending>>,
     is_pending: AtomicBool,
+    /// A signal has asked for the end, and cron, which would begin it, is paused (DEBUG PAUSE-CRON): what is called
+    /// when that is given up.
+    scheduled: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 struct Pending {
@@ -65,6 +68,20 @@ impl Farewell {
         self.is_pending.load(Relaxed)
     }
 
+    /// A signal came: waits while cron is paused. False: somebody has aborted the shutdown meanwhile, and `given_up` was
+    /// called.
+    pub fn await_cron(&self, shared: &Shared, given_up: Box<dyn FnOnce() + Send>) -> bool {
+        const LOOK: Duration = Duration::from_millis(5);
+        if !shared.cron_paused.load(Relaxed) {
+            return true;
+        }
+        *self.scheduled.lock() = Some(given_up);
+        while shared.cron_paused.load(Relaxed) && self.scheduled.lock().is_some() {
+            std::thread::sleep(LOOK);
+        }
+        self.scheduled.lock().take().is_some()
+    }
+
     /// Begins to wait, or joins a wait; false where there is nothing to wait for. Every shard must be held.
     pub fn begin(
         &self,
@@ -102,8 +119,16 @@ impl Farewell {
 
     /// SHUTDOWN ABORT; false where none waits.
     pub fn abort(&self, shared: &Shared) -> bool {
-        let Some(pending) = self.pending.lock().take() else { return false };
+        let pending = self.pending.lock().take();
+        let scheduled = self.scheduled.lock().take();
+        if pending.is_none() && scheduled.is_none() {
+            return false;
+        }
         shared.host.log(Level::Notice, "Shutdown manually aborted.");
+        if let Some(given_up) = scheduled {
+            given_up();
+        }
+        let Some(pending) = pending else { return true };
         self.give_up(shared, pending);
         true
     }

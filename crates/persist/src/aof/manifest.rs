@@ -127,7 +127,7 @@ impl Manifest {
         let name = format!("{filename}.{}.base.{extension}", self.base_seq);
         let base = AofFile { name, seq: self.base_seq, kind: FileKind::Base };
         if let Some(old) = self.base.replace(base.clone()) {
-            self.history.push(AofFile { kind: FileKind::History, ..old });
+            self.history.insert(0, AofFile { kind: FileKind::History, ..old });
         }
         base
     }
@@ -146,7 +146,15 @@ impl Manifest {
         let (old, kept) = std::mem::take(&mut self.incrs).into_iter().partition(|file| file.seq < seq);
         self.incrs = kept;
         let old: Vec<AofFile> = old;
-        self.history.extend(old.into_iter().map(|file| AofFile { kind: FileKind::History, ..file }));
+        // The newest first, as in the reference.
+        for file in old {
+            self.history.insert(0, AofFile { kind: FileKind::History, ..file });
+        }
+    }
+
+    /// Whether files are listed that are no longer needed.
+    pub fn has_history(&self) -> bool {
+        !self.history.is_empty()
     }
 
     /// Deletes what is history and forgets it.
@@ -261,8 +269,8 @@ mod tests {
         let text = manifest.text();
         assert_eq!(
             String::from_utf8_lossy(&text),
-            "file \"a b.aof.2.base.rdb\" seq 2 type b\nfile \"a b.aof.1.base.rdb\" seq 1 type h\n\
-             file \"a b.aof.1.incr.aof\" seq 1 type h\nfile \"a b.aof.2.incr.aof\" seq 2 type i\n"
+            "file \"a b.aof.2.base.rdb\" seq 2 type b\nfile \"a b.aof.1.incr.aof\" seq 1 type h\n\
+             file \"a b.aof.1.base.rdb\" seq 1 type h\nfile \"a b.aof.2.incr.aof\" seq 2 type i\n"
         );
         assert_eq!(Manifest::parse(&text).unwrap(), manifest);
         assert_eq!(first.seq, 1);
