@@ -37,8 +37,8 @@ impl Ending {
     ];
 }
 
-/// The threads that free, ours and the reference's; their time is nobody's wait.
-const FREEING: [&str; 2] = ["lazyfree", "bio_lazy_free"];
+/// The threads that free and give memory back, ours and the reference's; their time is nobody's wait.
+const FREEING: [&str; 3] = ["lazyfree", "bio_lazy_free", "jemalloc_bg_thd"];
 /// How long the processor time is taken for.
 const WINDOW: Duration = Duration::from_millis(600);
 
