@@ -5,6 +5,7 @@ use super::rights::Rights;
 use super::selector::{Databases, Selector, needed};
 use crate::commands::connection::client_line;
 use crate::config::Config;
+use crate::error::CommandError;
 use crate::keyfind::{KeyAt, effective_flags, find_keys};
 use crate::registry::Command;
 use crate::session::Session;
@@ -44,6 +45,11 @@ impl Denied {
             Denied::Key(_) => b"No permissions to access a key".to_vec(),
             Denied::Channel(_) => b"No permissions to access a channel".to_vec(),
         }
+    }
+
+    /// The error that a client gets.
+    pub fn error(self, user: &[u8], command: Command) -> CommandError {
+        CommandError::Bytes([b"NOPERM ", &self.text(user, command)[..]].concat())
     }
 
     /// The text of ACL DRYRUN, which names everything.

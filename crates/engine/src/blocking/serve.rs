@@ -148,8 +148,7 @@ impl Engine {
         if let Err(denied) =
             acl::may(shared, config, stats, &mut session, command, &args, context, self.now_ms)
         {
-            let text = denied.text(session.account().name(), wait.command);
-            reply.error_bytes(&[b"NOPERM ", &text[..]].concat());
+            reply.error_bytes(&denied.error(session.account().name(), command).message());
             stats.error_replies.add(1);
             stats.command(wait.command.id).rejected.add(1);
             claim.end();

@@ -169,10 +169,7 @@ impl Engine {
         let stats = self.shared.stats.worker(self.worker);
         let denied =
             acl::may(&self.shared, &self.config, stats, session, command, args, context, self.now_ms);
-        denied.map_err(|denied| {
-            let text = denied.text(session.account().name(), command);
-            CommandError::Bytes([b"NOPERM ", &text[..]].concat())
-        })
+        denied.map_err(|denied| denied.error(session.account().name(), command))
     }
 
     /// DEBUG and MODULE want to be enabled by configuration.

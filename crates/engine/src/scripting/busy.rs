@@ -216,8 +216,7 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
     let context = if session.multi.is_some() { Context::Multi } else { Context::TopLevel };
     if let Err(denied) = acl::may(cx.shared, cx.config, cx.stats, session, command, args, context, cx.now_ms)
     {
-        let text = denied.text(session.account().name(), command);
-        let error = CommandError::Bytes([b"NOPERM ", &text[..]].concat());
+        let error = denied.error(session.account().name(), command);
         return refuse(cx, session, reply, &error);
     }
     // WATCH looks at keys; what the script holds can be looked at.

@@ -7,6 +7,7 @@ use crate::commands::prelude::*;
 use crate::shared::PeerError;
 use kara_persist::rdb::encode::EncodeOptions;
 use kara_persist::rdb::{Version, payload};
+use kara_replication::handshake::request;
 use kara_resp::reply::Value;
 use std::time::Duration;
 
@@ -183,9 +184,9 @@ fn migrate(cx: &mut Cx) -> Outcome {
     let mut requests = Vec::new();
     if !options.auth.is_empty() {
         let words: Vec<&[u8]> = std::iter::once(&b"AUTH"[..]).chain(options.auth.iter().copied()).collect();
-        write_request(&mut requests, &words);
+        requests.extend(request(&words));
     }
-    write_request(&mut requests, &[b"SELECT", db.to_string().as_bytes()]);
+    requests.extend(request(&[b"SELECT", db.to_string().as_bytes()]));
     let keys = write_restores(cx, named, options.replace, &mut requests)?;
     if keys.is_empty() {
         cx.reply.simple("NOKEY");
@@ -229,7 +230,7 @@ fn write_restores<'a>(
     replace: bool,
     requests: &mut Vec<u8>,
 ) -> Result<Vec<&'a [u8]>, CommandError> {
-    // What any server of today's reads; values that need more are told in the newest version.
+    // As DUMP answers.
     let options = EncodeOptions { version: Version::Valkey80, compress: cx.config.rdbcompression };
     let now_ms = cx.now_ms;
     let mut keys = Vec::with_capacity(named.len());
@@ -243,19 +244,10 @@ fn write_restores<'a>(
         if replace {
             words.push(b"REPLACE");
         }
-        write_request(requests, &words);
+        requests.extend(request(&words));
         keys.push(*key);
     }
     Ok(keys)
-}
-
-fn write_request(out: &mut Vec<u8>, words: &[&[u8]]) {
-    out.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 fn told(error: &[u8]) -> CommandError {
