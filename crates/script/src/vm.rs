@@ -2,14 +2,16 @@
 
 use crate::host::{Host, with_host};
 use crate::native::{self, constants};
-use crate::raw::{Entry, Raw};
+use crate::raw::{Entry, Raw, State};
 use kara_resp::Writer;
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Function, Lua, StdLib, Table, Value};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// So much is collected at once, bytes: a fraction of a millisecond's work.
 const SMALL: usize = 512 << 10;
+/// The collector begins again when the machine has grown to so many percent of what the last collection left.
+const PAUSE: i32 = 400;
 
 /// What a machine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,16 +95,17 @@ pub(crate) struct Inner {
 
 /// A virtual machine. Belongs to one thread.
 pub struct Vm {
-    // Before `inner`, which its functions refer to.
-    lua: Lua,
-    inner: Rc<Inner>,
-    /// Something ran since garbage was last looked after.
-    ran: Cell<bool>,
     reset: Function,
     run_load: Function,
     run_loaded: Function,
     compile: Function,
     chunks: Table,
+    lua: Lua,
+    // Behind all that refers to it, and before `inner`, which its functions refer to.
+    state: State,
+    inner: Rc<Inner>,
+    /// Something ran since garbage was last looked after.
+    ran: Cell<bool>,
 }
 
 impl std::fmt::Debug for Vm {
@@ -123,9 +126,11 @@ impl Vm {
 
     fn build(options: &Options) -> mlua::Result<Vm> {
         let wanted = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
-        let lua = Lua::new_with(wanted, LuaOptions::new().catch_rust_panics(true))?;
+        let (state, lua) = State::new(wanted, options.memory_limit)
+            .ok_or_else(|| mlua::Error::MemoryError("no memory for a machine".to_string()))?;
+        let lua = lua?;
+        lua.gc_set_pause(PAUSE);
         let inner = Rc::new(Inner::default());
-        lua.set_memory_limit(options.memory_limit)?;
         let chunks = lua.create_table()?;
         let native = native::table(&lua, &inner, &chunks)?;
         let info = constants(&lua, options)?;
@@ -140,6 +145,7 @@ impl Vm {
             compile: run.get("compile")?,
             chunks,
             lua,
+            state,
             inner,
         })
     }
@@ -253,7 +259,7 @@ impl Vm {
 
     /// Bytes that the machine holds.
     pub fn used_memory(&self) -> usize {
-        self.lua.used_memory()
+        self.state.used_memory()
     }
 
     /// The version that the last run chose by `redis.setresp`.

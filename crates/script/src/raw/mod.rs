@@ -9,6 +9,9 @@
 
 mod reply;
 mod result;
+mod state;
+
+pub(crate) use state::State;
 
 use crate::host::{Abort, Host, host, with_host};
 use crate::number;
