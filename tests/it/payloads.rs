@@ -94,6 +94,28 @@ fn does_not_start(what: &str, file: &[u8]) -> String {
 }
 
 #[test]
+fn a_stated_number_of_keys_is_not_believed() {
+    let mut server = Server::start(&[]);
+    let own = used_memory(&mut server.client());
+    server.kill();
+    let records = [[0, 1, b'a', 1, b'v'], [0, 1, b'b', 1, b'v']].concat();
+    let many = [0x81, 255, 255, 255, 255, 255, 255, 255, 255];
+    let file = [b"REDIS0011\xfe\x00\xfb", &many[..], &many, &records, &[0xff], &[0; 8]].concat();
+    fs::write(server.folder().join("dump.rdb"), file).expect("a dump");
+    server.restart();
+    let mut client = server.client();
+    assert_eq!(client.run("DBSIZE").text(), "2");
+    let grown = used_memory(&mut client).saturating_sub(own);
+    assert!(grown < 1 << 20, "{grown}");
+}
+
+fn used_memory(client: &mut Client) -> u64 {
+    let info = client.run("INFO memory").text();
+    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    line.and_then(|figure| figure.parse().ok()).expect("used_memory")
+}
+
+#[test]
 fn s31_a_slot_beyond_the_last() {
     let file = |slot: &[u8]| {
         [&b"VALKEY080\xfe\x00\xf4"[..], slot, &[1, 0, 0, 1], b"k", &[1], b"v", &[0xff; 9]].concat()

@@ -187,6 +187,24 @@ impl Keyspace {
         crate::table::prefetch_line_to_write(&raw const self.shards[self.shard_of(hash).0 as usize]);
     }
 
+    /// Lays an empty database out for so many keys. A shard that somebody holds is left as it is.
+    pub fn reserve(&self, db: DbIndex, keys: usize) {
+        let share = keys / self.shards.len().max(1);
+        for shard in &self.shards {
+            if let Some(mut shard) = shard.try_lock() {
+                shard.parts(db).0.reserve(share);
+            }
+        }
+    }
+
+    /// Starts loading what an insertion of a key with that hash writes, as `prefetch_bucket` does.
+    #[inline]
+    pub fn prefetch_to_insert(&self, db: DbIndex, hash: u64) {
+        if let Some(shard) = self.shards[self.shard_of(hash).0 as usize].try_lock() {
+            shard.db(db).table.prefetch_to_insert(self.table_hash(hash));
+        }
+    }
+
     /// Starts loading the bucket of the key with that hash, for a batch of keys of many shards; a shard that somebody
     /// holds is left alone. Not to be called with a `Locked` at hand: it has functions of the same names.
     #[inline]

@@ -115,6 +115,14 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// Starts loading what an insertion of a key with that hash writes, if its shard is held.
+    #[inline]
+    pub fn prefetch_to_insert(&self, db: DbIndex, hash: u64) {
+        if let Some(position) = self.position(hash) {
+            self.shards[position].1.db(db).table.prefetch_to_insert(self.keyspace.table_hash(hash));
+        }
+    }
+
     /// Starts loading the key's entry, if its shard is held. Second stage, when the bucket has arrived.
     #[inline]
     pub fn prefetch_entry(&self, db: DbIndex, key: &HashedKey<'_>) {

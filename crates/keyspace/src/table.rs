@@ -178,6 +178,15 @@ impl Table {
         }
     }
 
+    /// Starts loading what an insertion at that hash writes: the bucket line and the segment's header.
+    #[inline]
+    pub fn prefetch_to_insert(&self, hash: u64) {
+        if let Some(segment) = self.segment(hash) {
+            prefetch_line(segment.line(segment.home(tag_at(hash, segment.depth()))));
+            prefetch_line(std::ptr::from_ref(segment.header()));
+        }
+    }
+
     /// Starts loading the entries that the hash may mean; the bucket should be in the cache by now.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
@@ -306,6 +315,20 @@ impl Table {
         }
         header.fields_earliest_ms = header.fields_earliest_ms.min(earliest_ms.unwrap_or(i64::MAX));
         entry.set_volatile(earliest_ms.is_some());
+    }
+
+    /// Lays an empty table out for so many entries, so that it needn't grow on the way.
+    pub fn reserve(&mut self, entries: usize) {
+        /// A segment's share: what is over moves to the window's buckets, and few segments still have to grow.
+        const SHARE: usize = MAX_BUCKETS * SLOTS * 5 / 6;
+        if !self.directory.is_empty() || entries <= SHARE {
+            return;
+        }
+        let depth = entries.div_ceil(SHARE).next_power_of_two().trailing_zeros().min(MAX_DEPTH / 2);
+        let mean = entries >> depth;
+        let buckets = buckets_for(mean + 3 * mean.isqrt());
+        self.directory = (0..1 << depth).map(|_| Segment::new(buckets, depth)).collect();
+        (self.depth, self.deepest) = (depth, 1 << depth);
     }
 
     /// Adds an entry whose key isn't in the table.

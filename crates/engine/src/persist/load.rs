@@ -60,6 +60,10 @@ const BATCH: usize = 128;
 const QUEUED: usize = 32;
 /// Files of less than this are loaded by one thread: 16 MB take it a twentieth of a second.
 const ALONE_BYTES: u64 = 16 << 20;
+/// A stated number of keys is believed as far as each may have so many bytes of the file: a table for them takes about ten.
+const RECORD_MIN: u64 = 16;
+/// And so many where the length isn't known: tables of 160 MB.
+const STREAM_KEYS_MAX: u64 = 16 << 20;
 /// More threads would wait for the one that reads.
 const INSERTERS_MAX: usize = 3;
 
@@ -77,13 +81,13 @@ impl Target<'_, '_> {
         let alone = space.holds_all();
         for one in batch.iter() {
             if alone {
-                space.prefetch_bucket(one.db, &HashedKey { bytes: b"", hash: one.hash });
+                space.prefetch_to_insert(one.db, one.hash);
             } else {
                 keyspace.prefetch_lock(one.hash);
             }
         }
         if !alone {
-            batch.iter().for_each(|one| keyspace.prefetch_bucket(one.db, one.hash));
+            batch.iter().for_each(|one| keyspace.prefetch_to_insert(one.db, one.hash));
         }
         for one in batch.drain(..) {
             if !alone {
@@ -207,6 +211,14 @@ impl LoadSink for IntoKeyspace<'_, '_> {
             let text = String::from_utf8_lossy(&message);
             LoadFault::Stopped(format!("Failed creating the library: {}", text.trim_start_matches("ERR ")))
         })
+    }
+
+    fn expects(&mut self, db: u32, keys: u64) {
+        let bytes = self.shared.persist.loading.total_bytes.load(Relaxed);
+        let most = if bytes == 0 { STREAM_KEYS_MAX } else { bytes / RECORD_MIN };
+        if !matches!(self.way, Way::Direct(Target::Held(_))) {
+            self.keyspace.reserve(DbIndex(db), usize::try_from(keys.min(most)).unwrap_or(0));
+        }
     }
 
     fn key(&mut self, db: u32, entry: Entry, note: AccessNote) -> Result<(), LoadFault> {

@@ -485,7 +485,9 @@ pub(super) fn matches(line: &[Slot; SLOTS], tag: u16) -> u32 {
 
 #[inline]
 fn gap_in(line: &[Slot; SLOTS]) -> Option<usize> {
-    line.iter().position(|slot| slot.is_null())
+    // All eight without a branch: where the first gap is can't be foretold.
+    let gaps = line.iter().enumerate().fold(0u32, |gaps, (at, slot)| gaps | u32::from(slot.is_null()) << at);
+    (gaps != 0).then(|| gaps.trailing_zeros() as usize)
 }
 
 #[cfg(test)]

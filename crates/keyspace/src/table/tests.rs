@@ -111,6 +111,32 @@ fn grows_full_and_shrinks_to_the_smallest() {
 }
 
 #[test]
+fn what_was_reserved_is_a_table_like_any_other() {
+    for (reserved, put_in) in [(0, 3_000), (800, 3_000), (20_000, 20_000), (20_000, 50), (5_000, 60_000)] {
+        let mut table = table();
+        table.reserve(reserved);
+        check(&table);
+        let before = table.memory_usage();
+        for number in 0..put_in {
+            put(&mut table, &name(number), None);
+        }
+        check(&table);
+        if reserved == put_in as usize {
+            // Hardly a segment had to grow, and they are as full as grown ones.
+            assert!(table.memory_usage() < before * 11 / 10 && before < reserved * 15, "{before}");
+        }
+        // It has entries: nothing is thrown away.
+        table.reserve(1 << 20);
+        check(&table);
+        for number in 0..put_in {
+            assert_eq!(del(&mut table, &name(number)).unwrap().key(), name(number));
+        }
+        check(&table);
+        assert_eq!(table.len(), 0);
+    }
+}
+
+#[test]
 fn removals_in_hash_order_leave_the_smallest_table() {
     for backwards in [false, true] {
         let mut table = table();

@@ -14,6 +14,8 @@ pub trait LoadSink {
     fn aux(&mut self, name: &[u8], value: &[u8]);
     /// A library of functions.
     fn function(&mut self, code: &[u8]) -> Result<(), LoadFault>;
+    /// So many keys of a database are said to follow; nobody has checked that.
+    fn expects(&mut self, _db: u32, _keys: u64) {}
     /// A key with its value. A second one of the same name may be refused.
     fn key(&mut self, db: u32, entry: Entry, note: AccessNote) -> Result<(), LoadFault>;
     /// A key whose value has no elements; it is left out.
@@ -229,8 +231,9 @@ impl<R: Read> Loading<'_, R> {
                 self.db = known.ok_or(LoadFault::Databases(self.options.databases))?;
             }
             opcodes::RESIZEDB => {
+                let keys = from.length()?;
                 from.length()?;
-                from.length()?;
+                sink.expects(self.db, keys);
             }
             opcodes::SLOT_INFO => {
                 let slot = from.length()?;
