@@ -7,7 +7,7 @@ mod journal;
 mod lock;
 
 use admit::{Admitted, Verdict};
-pub(crate) use admit::{is_local, unknown_command};
+pub(crate) use admit::{LOADING, is_local, unknown_command};
 pub(crate) use execute::{run_found, run_queued};
 use lock::Ahead;
 

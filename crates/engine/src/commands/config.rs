@@ -5,6 +5,7 @@ use crate::config::{Access, Config, RewriteError, SetContext};
 use crate::log::Level;
 use crate::persist::aof;
 use crate::pipeline::is_local;
+use crate::session::Origin;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's commands.
@@ -216,7 +217,7 @@ fn switch_aof(cx: &mut Cx) -> Result<(), CommandError> {
         aof::switch_off(cx.shared);
         return Ok(());
     }
-    if aof::switch_on(cx.shared, &config, cx.keys.space).is_ok() {
+    if aof::switch_on(cx.shared, &config, cx.keys.space, cx.origin == Origin::Exec).is_ok() {
         return Ok(());
     }
     aof::switch_off(cx.shared);

@@ -36,6 +36,8 @@ pub struct Aof {
     pub rewrites: AtomicU64,
     pub rewrite_failures: AtomicU64,
     next_try_s: AtomicI64,
+    /// It stands in the log that rewrites have to wait.
+    limit_told: AtomicBool,
     pub last_rewrite_ok: AtomicBool,
     pub last_rewrite_took_s: AtomicI64,
     pub last_write_ok: AtomicBool,
@@ -266,6 +268,7 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
     space.relock_all();
     let mut old = None;
     let seq = prepared.as_ref().map(|prepared| prepared.seq);
+    let before = prepared.as_ref().map(|prepared| prepared.before.clone());
     if let Some(prepared) = prepared {
         let mut slot = aof.log.write();
         match &*slot {
@@ -336,6 +339,9 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
         let took = i64::try_from(job.started.elapsed().as_secs()).unwrap_or(i64::MAX);
         aof.last_rewrite_took_s.store(took, Relaxed);
         shared.persist.aof_last_copied.store(job.collector.copied(), Relaxed);
+        if let (Err(_), Some(before)) = (&result, before) {
+            forget_unlisted(shared, &config, before);
+        }
         match result {
             Ok(()) => {
                 aof.rewrite_failures.store(0, Relaxed);
@@ -359,8 +365,25 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
     Ok(())
 }
 
+/// The first rewrite since switching on has failed: without its base the increment is of no use. What is appended until
+/// the next rewrite begins goes the file's way.
+fn forget_unlisted(shared: &Shared, config: &Config, before: Manifest) {
+    let mut files = shared.persist.aof.files.lock();
+    if files.listed {
+        return;
+    }
+    if let Some(incr) = files.manifest.incrs.last().filter(|last| !before.incrs.contains(last)) {
+        let name = &incr.name;
+        log(shared, Level::Notice, format!("Removing the temp incr aof file {name}: there is no base for it"));
+        // A leftover of that name is removed before it would be appended to.
+        let _ = std::fs::remove_file(dir(config).join(name));
+    }
+    files.manifest = before;
+}
+
 fn rewrite_failed(shared: &Shared) {
     let aof = &shared.persist.aof;
+    aof.limit_told.store(false, Relaxed);
     aof.last_rewrite_ok.store(false, Relaxed);
     let failures = aof.rewrite_failures.fetch_add(1, Relaxed) + 1;
     let minutes = match failures.checked_sub(FREE_FAILURES) {
@@ -370,21 +393,25 @@ fn rewrite_failed(shared: &Shared) {
     aof.next_try_s.store(clock_ms() / 1000 + minutes * 60, Relaxed);
 }
 
-/// CONFIG SET appendonly yes: the log begins with a rewrite, at once or when the job under way is over.
-pub(crate) fn switch_on(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io::Result<()> {
+/// CONFIG SET appendonly yes: the log begins with a rewrite, at once, or when the job or transaction under way is over.
+pub(crate) fn switch_on(
+    shared: &Shared,
+    config: &Config,
+    space: &mut Locked<'_>,
+    in_transaction: bool,
+) -> io::Result<()> {
     start_syncing(shared)?;
     shared.persist.aof.files.lock().listed = false;
     let busy = shared.persist.job.lock().clone();
-    match busy {
-        Some(job) => {
-            if job.kind == JobKind::AofRewrite {
-                job.cancel();
-            }
-            shared.persist.aof.rewrite_scheduled.store(true, Relaxed);
-            Ok(())
-        }
-        None => start_rewrite(shared, config, space),
+    if busy.is_none() && !in_transaction {
+        return start_rewrite(shared, config, space);
     }
+    if let Some(job) = busy.filter(|job| job.kind == JobKind::AofRewrite) {
+        job.cancel();
+    }
+    shared.persist.aof.rewrite_scheduled.store(true, Relaxed);
+    log(shared, Level::Notice, "AOF background was scheduled because there's already something under way.");
+    Ok(())
 }
 
 /// CONFIG SET appendonly no. Every shard must be held.
@@ -490,6 +517,11 @@ pub(super) fn cron(shared: &Shared, config: &Config, now_ms: i64) -> bool {
     let due = aof.rewrite_scheduled.load(Relaxed)
         || is_grown(shared, config, limited)
         || is_unlisted(shared, config);
+    if due && limited && !aof.limit_told.swap(true, Relaxed) {
+        let minutes = (aof.next_try_s.load(Relaxed) - now_ms / 1000 + 59) / 60;
+        let text = format!("AOF rewrites have failed repeatedly and triggered the limit: the next one in {minutes} min");
+        log(shared, Level::Warning, text);
+    }
     if due && !limited {
         // What fails is in the log and in INFO.
         let _ = start_rewrite(shared, config, &mut shared.keyspace.unlocked());
@@ -506,13 +538,13 @@ fn is_unlisted(shared: &Shared, config: &Config) -> bool {
 
 fn is_grown(shared: &Shared, config: &Config, limited: bool) -> bool {
     let aof = &shared.persist.aof;
-    if limited || !aof.is_on() || config.auto_aof_rewrite_percentage == 0 {
+    if !aof.is_on() || config.auto_aof_rewrite_percentage == 0 {
         return false;
     }
     let (size, base) = (aof.current_size(), aof.base_bytes.load(Relaxed).max(1));
     let growth = (size.saturating_mul(100) / base).saturating_sub(100);
     let grown = size > config.auto_aof_rewrite_min_size && growth >= config.auto_aof_rewrite_percentage;
-    if grown {
+    if grown && !limited {
         log(shared, Level::Notice, format!("Starting automatic rewriting of AOF on {growth}% growth"));
     }
     grown

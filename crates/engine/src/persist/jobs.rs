@@ -21,6 +21,11 @@ use std::time::{Duration, Instant};
 /// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
 const STEP: usize = 256;
 
+/// While others write, each step is followed by as long a rest, and at most this. Who takes less than its share of a busy
+/// machine's processors isn't interrupted, and so not in the middle of a step, when others wait for its lock; giving the
+/// processor up between steps instead (`sched_yield`) puts it behind all others, milliseconds with the lock held.
+const REST_MAX: Duration = Duration::from_millis(1);
+
 /// How often it is seen whether the readers of a snapshot are still there.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -234,6 +239,7 @@ impl Begun {
                     }
                 };
                 walking.store(true, Relaxed);
+                let begun = Instant::now();
                 let step = if self.key_delay.is_zero() { STEP } else { 1 };
                 let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
                 let ended = through.then(|| end(shared, &mut locked));
@@ -242,9 +248,7 @@ impl Begun {
                 drop(ended);
                 drain(collector, &mut writer)?;
                 if collector.copied() > copied {
-                    // Others are writing. Whoever must be interrupted on a busy machine shall be so here, where it holds
-                    // no lock.
-                    std::thread::yield_now();
+                    std::thread::sleep(begun.elapsed().min(REST_MAX));
                 }
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;

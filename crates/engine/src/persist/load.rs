@@ -494,7 +494,9 @@ pub(crate) fn reload_aof(shared: &Shared, config: &Config, space: &mut Locked<'_
         shared.persist.aof.files.lock().manifest = read.clone();
         read
     };
-    super::replay::load_all(&own, config, &manifest, space)
+    super::replay::load_all(&own, config, &manifest, space)?;
+    shared.persist.forget_changes(shared);
+    Ok(())
 }
 
 pub(super) fn note(shared: &Shared, report: &LoadReport) {

@@ -16,6 +16,9 @@ use crate::spec::Flags;
 use kara_resp::Writer;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// What all are told while a data set is loaded, but for a few commands.
+pub(crate) const LOADING: CommandError = CommandError::text("LOADING Valkey is loading the dataset in memory");
+
 /// A command that exists, with the right number of arguments.
 pub(super) struct Known(Command);
 
@@ -131,7 +134,7 @@ impl Engine {
             && !command.is(Flags::LOADING)
             && session.origin == Origin::Client
         {
-            return refuse(CommandError::text("LOADING Valkey is loading the dataset in memory"));
+            return refuse(LOADING);
         }
         // What our primary did must be done here, too: it waits for the locks instead.
         let is_told = session.origin == Origin::Primary;

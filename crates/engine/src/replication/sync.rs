@@ -215,7 +215,7 @@ fn settle(shared: &Shared, config: &Config, what: Incoming<'_>, db: DbIndex) {
 fn log_again(shared: &Shared, space: &mut Locked<'_>) {
     let config = shared.config.load();
     if config.appendonly && !shared.persist.aof.is_on() {
-        if let Err(error) = aof::switch_on(shared, &config, space) {
+        if let Err(error) = aof::switch_on(shared, &config, space, false) {
             shared.host.log(Level::Warning, &format!("Can't begin the append-only file anew: {error}"));
         }
         shared.replication.mark(shared);

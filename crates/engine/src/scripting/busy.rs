@@ -39,10 +39,15 @@ pub fn beside<R>(outside: &mut dyn Outside, run: impl FnOnce() -> R) -> R {
     OUTSIDE.set(outside, run)
 }
 
-/// Whether a request may run a script, by its first word alone: EVAL, EVALSHA, FCALL, EXEC and some more.
+/// Whether a request may run a script, by its first word alone: EVAL, EVALSHA, FCALL, EXEC and some more. And DEBUG
+/// LOADAOF, in whose log there may be some.
 #[inline]
 pub fn may_run_scripts(args: &[&[u8]]) -> bool {
-    matches!(args.first().and_then(|name| name.first()), Some(b'e' | b'E' | b'f' | b'F'))
+    match args.first().and_then(|name| name.first()) {
+        Some(b'e' | b'E' | b'f' | b'F') => true,
+        Some(b'd' | b'D') => args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"loadaof")),
+        _ => false,
+    }
 }
 
 /// How a slow script and those who would kill it agree.
@@ -218,6 +223,9 @@ fn answer(cx: &mut Cx, session: &mut Session, args: &[&[u8]], reply: &mut Writer
     {
         let error = denied.error(session.account().name(), command);
         return refuse(cx, session, reply, &error);
+    }
+    if cx.shared.loading.load(Relaxed) && !command.is(Flags::LOADING) {
+        return refuse(cx, session, reply, &crate::pipeline::LOADING);
     }
     // WATCH looks at keys; what the script holds can be looked at.
     let reachable =

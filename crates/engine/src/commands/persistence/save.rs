@@ -130,8 +130,18 @@ pub(super) const BGREWRITEAOF: Spec = Spec {
     ..Spec::NEW
 };
 
+/// The job under way was given up.
+fn is_ending(cx: &Cx) -> bool {
+    cx.shared.persist.job.lock().as_ref().is_some_and(|job| job.is_cancelled())
+}
+
 fn bgrewriteaof(cx: &mut Cx) -> Outcome {
     match running(cx) {
+        Some(JobKind::AofRewrite) if is_ending(cx) => {
+            // One that was given up has yet to end: this one begins then.
+            cx.shared.persist.aof.rewrite_scheduled.store(true, Relaxed);
+            cx.reply.simple("Background append only file rewriting started");
+        }
         Some(JobKind::AofRewrite) => {
             return Err(CommandError::text("ERR Background append only file rewriting already in progress"));
         }
