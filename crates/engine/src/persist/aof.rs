@@ -374,7 +374,11 @@ fn forget_unlisted(shared: &Shared, config: &Config, before: Manifest) {
     }
     if let Some(incr) = files.manifest.incrs.last().filter(|last| !before.incrs.contains(last)) {
         let name = &incr.name;
-        log(shared, Level::Notice, format!("Removing the temp incr aof file {name}: there is no base for it"));
+        log(
+            shared,
+            Level::Notice,
+            format!("Removing the temp incr aof file {name}: there is no base for it"),
+        );
         // A leftover of that name is removed before it would be appended to.
         let _ = std::fs::remove_file(dir(config).join(name));
     }
@@ -519,7 +523,9 @@ pub(super) fn cron(shared: &Shared, config: &Config, now_ms: i64) -> bool {
         || is_unlisted(shared, config);
     if due && limited && !aof.limit_told.swap(true, Relaxed) {
         let minutes = (aof.next_try_s.load(Relaxed) - now_ms / 1000 + 59) / 60;
-        let text = format!("AOF rewrites have failed repeatedly and triggered the limit: the next one in {minutes} min");
+        let text = format!(
+            "AOF rewrites have failed repeatedly and triggered the limit: the next one in {minutes} min"
+        );
         log(shared, Level::Warning, text);
     }
     if due && !limited {

@@ -17,7 +17,8 @@ use kara_resp::Writer;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What all are told while a data set is loaded, but for a few commands.
-pub(crate) const LOADING: CommandError = CommandError::text("LOADING Valkey is loading the dataset in memory");
+pub(crate) const LOADING: CommandError =
+    CommandError::text("LOADING Valkey is loading the dataset in memory");
 
 /// A command that exists, with the right number of arguments.
 pub(super) struct Known(Command);
