@@ -6,6 +6,7 @@
 //! noise disturbs least.
 
 mod cases;
+pub mod load;
 
 use crate::process::{Outcome, output, run_quietly};
 use cases::Case;
@@ -173,7 +174,15 @@ fn measure(server: &Server, case: &Case, pipeline: u64, options: &Options) -> Ou
     let requests = (options.requests * if pipeline == 1 { 1 } else { 6 } * case.percent / 100).max(1000);
     case.prepare(&mut server.client(), requests, options.size).map_err(|fault| format!("{test}: {fault}"))?;
     let mut command = Command::new("taskset");
-    command.args(["-c", &options.client_cpus]).arg(peers().join("bin/redis-benchmark")).arg("--csv");
+    command.args(["-c", &options.client_cpus]);
+    if let Some(kind) = case.line.strip_prefix(cases::OWN_LOAD) {
+        let own = std::env::current_exe().map_err(|fault| fault.to_string())?;
+        command.arg(own).args(["bench-load", kind]);
+        let numbers = [u64::from(server.port()), options.clients, pipeline, requests];
+        command.args(numbers.iter().chain([&options.keys, &options.size]).map(u64::to_string));
+        return timed(server, &mut command, test, requests);
+    }
+    command.arg(peers().join("bin/redis-benchmark")).arg("--csv");
     for (option, value) in [
         ("-p", u64::from(server.port())),
         ("-c", options.clients),
@@ -185,8 +194,13 @@ fn measure(server: &Server, case: &Case, pipeline: u64, options: &Options) -> Ou
         command.arg(option).arg(value.to_string());
     }
     command.args(case.line.split(' '));
+    timed(server, &mut command, test, requests)
+}
+
+/// Runs the load generator and reads its figures.
+fn timed(server: &Server, command: &mut Command, test: &str, requests: u64) -> Outcome<Figures> {
     let before = cpu_seconds(server.pid())?;
-    let said = output(&mut command)?;
+    let said = output(command)?;
     let spent = cpu_seconds(server.pid())? - before;
     // "test","rps","avg","min","p50","p95","p99","max"; the name may hold commas.
     let last = said

@@ -11,11 +11,14 @@ const PER_BATCH: u64 = 50;
 const THOUSAND_100: u64 = 100_000;
 const MILLION: u64 = 1_000_000;
 
+/// What stands before a kind of our own load generator.
+pub const OWN_LOAD: &str = "own ";
+
 /// One thing to measure.
 #[derive(Debug)]
 pub struct Case {
     pub name: &'static str,
-    /// Words of the command, or `-t NAME` for one that the load generator knows.
+    /// Words of the command, `-t NAME` for one that the load generator knows, or a kind of load of our own.
     pub line: &'static str,
     data: Data,
     /// The numbers of `__rand_int__`, where the data fix them.
@@ -69,6 +72,8 @@ pub const CASES: &[Case] = &[
     known("mset", "-t mset"),
     known("setex", "SET key:__rand_int__ value EX 600"),
     known("eval", "EVAL redis.call('SET',KEYS[1],ARGV[1]) 1 key:__rand_int__ value"),
+    Case { percent: 20, ..known("multi_10_sets", "own multi") },
+    Case { percent: 20, ..known("publish_to_50", "own publish") },
     on("lpush", "-t lpush", Nothing("mylist")),
     on("rpush", "-t rpush", Nothing("mylist")),
     on("lpop", "-t lpop", Filled("mylist", List, 0)),
@@ -107,6 +112,7 @@ pub const GROUPS: &[(&str, &str)] = &[
         "types",
         "lpush,rpush,lpop,rpop,sadd,spop,hset,zadd,zpopmin,lrange_100,lrange_600,xadd,geosearch,zrangebyscore",
     ),
+    ("messages", "eval,multi_10_sets,publish_to_50"),
     (
         "large",
         "zrank,zrange_deep,zrange_offset,lindex_middle,srandmember,srandmember_repeated,hrandfield,\
