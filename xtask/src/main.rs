@@ -54,7 +54,11 @@ const COMMANDS: &[Command] = &[
         "[--tests strings,types,messages,large|set,get..] [--pipeline 1,16] [--rounds N] [--json FILE]: side by side with Valkey",
         bench::run,
     ),
-    ("bench-load", "KIND PORT CLIENTS PIPELINE REQUESTS KEYS SIZE: a load generator, for bench", bench::load::run),
+    (
+        "bench-load",
+        "KIND PORT CLIENTS PIPELINE REQUESTS KEYS SIZE: a load generator, for bench",
+        bench::load::run,
+    ),
     (
         "fuzz",
         "[--seconds N] [--target T]: every fuzz target, with a sanitizer (nightly compiler)",
