@@ -203,7 +203,13 @@ mod tests {
         let (mut set, mut model) = (IntTable::new(SEED), HashSet::new());
         for range in [50u64, 5000, 40, 100_000, 10] {
             for _ in 0..20_000 {
-                let value = rng.below(range) as i64 - (range / 2) as i64;
+                let near = rng.below(range) as i64 - (range / 2) as i64;
+                // At the edges of every width, too.
+                let value = match rng.below(4) {
+                    0 => (1i64 << rng.below(64)).wrapping_add(near % 3),
+                    1 => (-1i64 << rng.below(64)).wrapping_add(near % 3),
+                    _ => near,
+                };
                 if rng.below(2) == 0 {
                     assert_eq!(set.insert(value), model.insert(value));
                 } else {

@@ -337,18 +337,33 @@ mod tests {
         ]
     }
 
+    /// Bytes that `value` needs, of those that an intset has.
+    fn narrowest(value: i64) -> usize {
+        let bits = |bits: u32| (-(1i128 << (bits - 1))..1i128 << (bits - 1)).contains(&i128::from(value));
+        if bits(16) {
+            2
+        } else if bits(32) {
+            4
+        } else {
+            8
+        }
+    }
+
     proptest! {
         #[test]
         fn behaves_like_a_set(ops in vec((number(), any::<bool>()), 0..200)) {
             let mut set = Intset::new();
             let mut model = BTreeSet::new();
+            let mut widest = 2;
             for (value, add) in ops {
                 if add {
                     prop_assert_eq!(set.add(value).unwrap(), model.insert(value));
+                    widest = widest.max(narrowest(value));
                 } else {
                     prop_assert_eq!(set.remove(value), model.remove(&value));
                 }
                 prop_assert_eq!(set.contains(value), add);
+                prop_assert_eq!((set.width(), set.bytes_len()), (widest, 8 + widest * model.len()));
                 prop_assert!(set.iter().eq(model.iter().copied()));
                 prop_assert_eq!((set.min(), set.max()), (model.first().copied(), model.last().copied()));
             }
@@ -386,6 +401,36 @@ mod tests {
         assert_eq!(set.as_bytes(), wide);
         set.add(i64::MIN).unwrap();
         assert_eq!((set.width(), set.min(), set.len()), (8, Some(i64::MIN), 4));
+    }
+
+    /// 16 to 32, 16 to 64 and 32 to 64 bits, by a value at either end, with any number of members that have to move; no
+    /// removal makes it narrower again.
+    #[test]
+    fn every_widening() {
+        let edges = [i64::from(i16::MAX), i64::from(i16::MIN), i64::from(i32::MAX), i64::from(i32::MIN)];
+        for (old, edge) in edges.into_iter().enumerate() {
+            for wide in [edge + 1, edge - 1, i64::MAX, i64::MIN] {
+                for members in 0..40 {
+                    let mut model: BTreeSet<i64> = (0..members).map(|n| n * 11 - 200).collect();
+                    // What the old width comes from.
+                    model.insert(if old < 2 { 0 } else { 70_000 });
+                    let mut set = Intset::new();
+                    model.iter().for_each(|value| assert_eq!(set.add(*value), Ok(true)));
+                    let before = set.width();
+                    assert_eq!(before, if old < 2 { 2 } else { 4 });
+                    assert_eq!(set.add(wide), Ok(true));
+                    model.insert(wide);
+                    assert_eq!(set.width(), before.max(narrowest(wide)));
+                    assert!(set.iter().eq(model.iter().copied()), "{wide} to {members}");
+                    assert!(model.iter().all(|value| set.contains(*value)));
+                    let width = set.width();
+                    assert!(set.remove(wide) && !set.contains(wide));
+                    model.remove(&wide);
+                    assert!(set.iter().eq(model.iter().copied()));
+                    assert_eq!(set.width(), width);
+                }
+            }
+        }
     }
 
     #[test]

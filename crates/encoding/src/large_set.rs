@@ -156,9 +156,52 @@ impl Clone for LargeSet {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
 
     use super::*;
+
+    /// Integers of every width, texts that almost are integers, and texts.
+    fn member(rng: &mut Rng, range: u64) -> Vec<u8> {
+        let number = rng.below(range) as i64 - (range / 2) as i64;
+        match rng.below(6) {
+            0 => number.to_string(),
+            1 => (number << rng.below(60)).to_string(),
+            2 => [i64::MIN, i64::MAX, 0, -1][rng.below(4) as usize].to_string(),
+            3 => format!("{number:+}"),
+            4 => format!("0{number}"),
+            _ => format!("m{number}"),
+        }
+        .into_bytes()
+    }
+
+    #[test]
+    fn agrees_with_a_model() {
+        let mut rng = Rng::new(12);
+        let (mut set, mut model) = (LargeSet::new(HashSeed { k0: 3, k1: 4 }), BTreeSet::new());
+        for (range, adding) in [(40, 5), (20_000, 7), (20_000, 2), (30, 5)] {
+            for _ in 0..12_000 {
+                let member = member(&mut rng, range);
+                if rng.below(10) < adding {
+                    assert_eq!(set.insert(&member[..]), model.insert(member));
+                } else {
+                    assert_eq!(set.remove(&member), model.remove(&member));
+                }
+            }
+            assert_eq!(set.len(), model.len());
+            let is_int = |member: &Vec<u8>| {
+                std::str::from_utf8(member)
+                    .ok()
+                    .and_then(|text| Some(text.parse::<i64>().ok()?.to_string() == text))
+                    .unwrap_or_default()
+            };
+            assert_eq!(set.all_integers(), model.iter().all(is_int));
+            for set in [&set, &set.clone()] {
+                let all: BTreeSet<Vec<u8>> = set.iter().map(|m| m.to_bytes()).collect();
+                assert_eq!(all, model);
+                assert!(model.iter().all(|m| set.contains(m) && set.contains_element(Element::Str(m))));
+            }
+        }
+    }
 
     #[test]
     fn a_scan_visits_integers_and_strings_once() {

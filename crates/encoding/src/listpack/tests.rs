@@ -276,3 +276,35 @@ fn canonical_integers_only() {
         assert_eq!(canonical_int(text.as_bytes()), None, "{text}");
     }
 }
+
+/// Every encoding of an element in every other's place, at the front, in the middle and at the end: 7, 13, 16, 24, 32
+/// and 64 bits of integer and three lengths of text, at the edges of each.
+#[test]
+fn every_width_in_place_of_every_other() {
+    let ints = [0, 127, -1, 128, 4095, -4096, 4096, -4097, 32_767, -32_768, 32_768, -32_769, 8_388_607]
+        .into_iter()
+        .chain([-8_388_608, 8_388_608, -8_388_609, i64::from(i32::MAX), i64::from(i32::MIN)])
+        .chain([i64::from(i32::MAX) + 1, i64::from(i32::MIN) - 1, i64::MAX, i64::MIN]);
+    let texts = [0usize, 1, 63, 64, 4095, 4096].map(|len| vec![b't'; len]);
+    let all: Vec<Vec<u8>> = ints.map(|value| value.to_string().into_bytes()).chain(texts).collect();
+    let mut widths: Vec<usize> = all.iter().map(|text| Listpack::entry_bytes(text[..].into())).collect();
+    widths.sort_unstable();
+    widths.dedup();
+    assert_eq!(widths, [2, 3, 4, 5, 6, 10, 65, 67, 4099, 4103]);
+    for old in &all {
+        for new in &all {
+            for place in 0..3 {
+                let mut list = Listpack::new();
+                let mut model = vec![b"left".to_vec(), b"17".to_vec(), b"right".to_vec()];
+                model[place].clone_from(old);
+                model.iter().for_each(|text| list.push_back(text).unwrap());
+                list.replace(list.seek(place as i64).unwrap(), &new[..]).unwrap();
+                model[place].clone_from(new);
+                check(&list, &model);
+                list.remove(list.seek(place as i64).unwrap(), 1);
+                model.remove(place);
+                check(&list, &model);
+            }
+        }
+    }
+}

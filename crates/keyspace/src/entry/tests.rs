@@ -145,7 +145,16 @@ proptest! {
         let mut key: Vec<u8> = (0..len).map(|i| i as u8).collect();
         let (mut value, mut at, mut lru, mut tag) = (value, at, 0, 0);
         let mut entry = Entry::new_string(&key, StrValue::from_bytes(&value), at);
+        // A value that was written as a whole is an integer if it reads like one; one that was edited is raw.
+        let mut edited = false;
         for step in steps {
+            edited = match step {
+                Step::Set(..) => false,
+                Step::Append(_) | Step::WriteAt(..) | Step::Resize(_) | Step::Replace(_) => true,
+                _ => edited,
+            };
+            let was_raw = entry.string_encoding() == Some(StringEncoding::Raw);
+            let is_set = matches!(step, Step::Set(..));
             match step {
                 Step::Set(new, expiry) => {
                     prop_assert!(entry.set_string(StrValue::from_bytes(&new), expiry).is_none());
@@ -196,6 +205,12 @@ proptest! {
                     entry = Entry(NonNull::new(tagged).unwrap());
                     tag = new;
                 }
+            }
+            let canonical = std::str::from_utf8(&value).ok().and_then(|text| Some((text, text.parse::<i64>().ok()?)));
+            let is_int = !edited && canonical.is_some_and(|(text, number)| number.to_string() == text);
+            prop_assert_eq!(entry.string_encoding() == Some(StringEncoding::Int), is_int);
+            if edited || was_raw && !is_set {
+                prop_assert_eq!(entry.string_encoding(), Some(StringEncoding::Raw));
             }
             prop_assert_eq!(entry.key(), &key[..]);
             prop_assert_eq!(text(&entry), &value[..]);

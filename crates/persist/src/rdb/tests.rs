@@ -156,6 +156,54 @@ proptest! {
         prop_assert_eq!(told(&reload(&payload).unwrap()), told(&entry));
     }
 
+    /// Saved under one server's limits, loaded under another's: the same contents, in the form that the loading one's
+    /// limits ask for, in both directions.
+    #[test]
+    fn values_take_the_form_of_the_loading_server(value in a_value(), most in 0usize..220, longest in 1usize..100) {
+        let entry = Entry::new(b"k", value, None);
+        let payload = dump(&entry, EncodeOptions::default()).unwrap();
+        let mut options = options();
+        options.limits.set.max_intset_entries = most;
+        options.limits.set.max_listpack_entries = most;
+        options.limits.set.max_listpack_value = longest;
+        options.limits.hash.max_listpack_entries = most;
+        options.limits.hash.max_listpack_value = longest;
+        options.limits.zset.max_listpack_entries = most;
+        options.limits.zset.max_listpack_value = longest;
+        let (value, _) = Payload::check(&payload, false, true).expect("a footer").load(&options).unwrap();
+        let loaded = Entry::new(b"k", value, None);
+        let contents = |entry: &Entry| {
+            let mut all = told(entry);
+            all.retain(|line| !["intset", "listpack", "hashtable", "skiplist"].contains(&line.as_str()));
+            all.sort();
+            all
+        };
+        prop_assert_eq!(contents(&loaded), contents(&entry));
+        if let Some(set) = loaded.get::<Set>() {
+            let lengths = set.iter().map(|m| m.to_bytes().len()).max().unwrap_or(0);
+            let ints = set.iter().all(|m| m.as_int().is_some());
+            match set.encoding_name() {
+                "intset" => prop_assert!(ints && set.len() <= most),
+                "listpack" => prop_assert!(set.len() <= most && lengths <= longest),
+                // From a file's table: integers alone, that an intset may hold, become one.
+                _ => prop_assert!(set.len() > most || lengths > longest),
+            }
+        }
+        if let Some(hash) = loaded.get::<Hash>() {
+            let lengths = hash.iter().map(|p| p.field.len().max(p.value.len())).max().unwrap_or(0);
+            let small = hash.len() <= most && lengths <= longest && hash.expiring() == 0;
+            prop_assert_eq!(hash.encoding_name(), if small { "listpack" } else { "hashtable" });
+        }
+        if let Some(zset) = loaded.get::<ZSet>() {
+            let lengths = zset.iter().map(|(m, _)| m.to_bytes().len()).max().unwrap_or(0);
+            if zset.encoding_name() == "listpack" {
+                prop_assert!(zset.len() <= most);
+            } else {
+                prop_assert!(zset.len() > most || lengths > longest);
+            }
+        }
+    }
+
     #[test]
     fn mutated_payloads_are_refused_or_load_into_sound_values(
         value in a_value(),

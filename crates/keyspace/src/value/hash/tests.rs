@@ -1,6 +1,8 @@
 //! The hash against a naive model, with time passing; the reference's choice of encodings.
 
 use super::*;
+use kara_base::rng::Rng;
+use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const CONFIG: HashConfig =
@@ -162,4 +164,93 @@ fn ten_small_fields_are_one_small_block() {
     }
     // Of 268 bytes for the whole key.
     assert!(hash.memory_usage(0) <= 224, "{}", hash.memory_usage(0));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Set(Vec<u8>, Vec<u8>, Option<i64>),
+    SetExpiry(Vec<u8>, Option<i64>),
+    Remove(Vec<u8>),
+    Expect(usize, usize),
+    Reload,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let field = || {
+        prop_oneof![
+            4 => "[a-d]{1,2}".prop_map(String::into_bytes),
+            2 => (any::<i64>(), 0u32..64).prop_map(|(n, s)| (n >> s).to_string().into_bytes()),
+        ]
+    };
+    let value = prop_oneof![
+        2 => (any::<i64>(), 0u32..64).prop_map(|(n, s)| (n >> s).to_string().into_bytes()),
+        2 => proptest::collection::vec(any::<u8>(), 0..9),
+        1 => (0usize..14).prop_map(|len| vec![b'v'; len]),
+    ];
+    let expiry = prop_oneof![20 => Just(None), 1 => (1i64..9).prop_map(Some)];
+    prop_oneof![
+        10 => (field(), value, expiry.clone()).prop_map(|(field, value, at)| Op::Set(field, value, at)),
+        2 => (field(), expiry).prop_map(|(field, at)| Op::SetExpiry(field, at)),
+        5 => field().prop_map(Op::Remove),
+        1 => (0usize..14, 0usize..14).prop_map(|(count, len)| Op::Expect(count, len)),
+        1 => Just(Op::Reload),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Listpack to table by number, by length of a field or value, by announcement and by an expiry.
+    #[test]
+    fn forms_are_what_the_rules_say(
+        ops in proptest::collection::vec(op(), 1..120),
+        max_listpack_entries in 0usize..16,
+        max_listpack_value in 2usize..14,
+    ) {
+        let config = HashConfig { max_listpack_entries, max_listpack_value, ..CONFIG };
+        let mut hash = Hash::new();
+        let (mut model, mut table) = (Model::new(), false);
+        for op in ops {
+            match op {
+                Op::Set(field, value, at) => {
+                    let is_new = !model.contains_key(&field);
+                    let expiry = at.map_or(SetExpiry::Clear, SetExpiry::At);
+                    table |= at.is_some() || field.len().max(value.len()) > max_listpack_value;
+                    table |= is_new && model.len() >= max_listpack_entries;
+                    prop_assert_eq!(hash.set(&field, &value, expiry, 0, &config), is_new);
+                    model.insert(field, (value, at));
+                }
+                Op::SetExpiry(field, at) => {
+                    let known = model.get_mut(&field);
+                    prop_assert_eq!(hash.set_expiry(&field, at, 0, &config), known.is_some());
+                    if let Some(known) = known {
+                        table |= at.is_some();
+                        known.1 = at;
+                    }
+                }
+                Op::Remove(field) => prop_assert_eq!(hash.remove(&field, 0), model.remove(&field).is_some()),
+                Op::Expect(count, len) => {
+                    let long = vec![b'f'; len];
+                    hash.expect(std::iter::repeat_n((&long[..], &b"v"[..]), count), &config);
+                    table |= count > max_listpack_entries || count > 0 && len > max_listpack_value;
+                }
+                // As a file's blob comes back, which the same limits leave as it is.
+                Op::Reload => {
+                    if let Form::Small(pairs) = hash.form() {
+                        hash = Hash::from_listpack(pairs.clone(), &config);
+                    }
+                }
+            }
+            prop_assert_eq!(hash.encoding_name(), if table { "hashtable" } else { "listpack" });
+            prop_assert_eq!(shown(hash.iter(), 0), model.clone());
+            prop_assert_eq!(hash.len(), model.len());
+            prop_assert_eq!(hash.expiring(), model.values().filter(|v| v.1.is_some()).count());
+        }
+        if let Form::Small(pairs) = hash.form() {
+            let smaller = HashConfig { max_listpack_entries: 2, ..config };
+            let loaded = Hash::from_listpack(pairs.clone(), &smaller);
+            prop_assert_eq!(loaded.encoding_name(), if model.len() > 2 { "hashtable" } else { "listpack" });
+            prop_assert_eq!(shown(loaded.iter(), 0), model);
+        }
+    }
 }

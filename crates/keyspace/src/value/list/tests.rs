@@ -140,6 +140,72 @@ proptest! {
     }
 }
 
+fn some_limits() -> impl Strategy<Value = ListLimits> {
+    let size = prop_oneof![Just(-1), Just(-2), Just(-5), Just(0), Just(1), Just(3), Just(20)];
+    (size, 0u32..3, prop_oneof![4 => Just(0u32), 1 => Just(1), 1 => Just(50)]).prop_map(
+        |(max_listpack_size, compress_depth, packed_threshold)| ListLimits {
+            max_listpack_size,
+            compress_depth,
+            packed_threshold,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    /// CONFIG SET between commands: a list made under other limits, of another number of compressed nodes.
+    #[test]
+    fn limits_may_change_at_any_time(ops in vec((op(), some_limits()), 1..80)) {
+        let mut list = List::new();
+        let mut model = VecDeque::new();
+        for (op, limits) in ops {
+            apply(&mut list, &mut model, op, &limits);
+            prop_assert!(collect(list.iter()).iter().eq(&model));
+            prop_assert!(collect(list.iter_rev()).iter().eq(model.iter().rev()));
+        }
+        prop_assert!(collect(list.clone().iter()).iter().eq(&model));
+    }
+
+    /// With at most `most` elements in a node: what is longer is a quicklist, which goes back to one listpack at half.
+    #[test]
+    fn forms_are_what_the_rules_say(ops in vec(op(), 1..120), most in 1i32..12) {
+        let limits = ListLimits { max_listpack_size: most, compress_depth: 0, packed_threshold: 0 };
+        let most = most as usize;
+        let mut list = List::new();
+        let mut model = VecDeque::new();
+        for op in ops {
+            apply(&mut list, &mut model, op, &limits);
+            if model.is_empty() {
+                // Its key would be gone.
+                list = List::new();
+            }
+            // Nodes of few short elements: their bytes are never the limit.
+            if model.iter().all(|text| text.len() < 300) {
+                if model.len() > most {
+                    prop_assert_eq!(list.encoding_name(), "quicklist");
+                }
+                let mut loaded = list.clone();
+                loaded.settle(&limits);
+                prop_assert!(collect(loaded.iter()).iter().eq(&model));
+                if list.encoding_name() == "listpack" {
+                    prop_assert!(model.len() <= most);
+                    prop_assert_eq!(loaded.encoding_name(), "listpack");
+                }
+            }
+        }
+        // Down to one element, one by one.
+        while list.len() > 1 {
+            list.pop(End::Front, &limits);
+            model.pop_front();
+            list.remove_equal(b"no such element", 1, End::Front, &limits);
+        }
+        if model.iter().all(|text| text.len() < 300) && most > 1 && !model.is_empty() {
+            prop_assert_eq!(list.encoding_name(), "listpack");
+        }
+        prop_assert!(collect(list.iter()).iter().eq(&model));
+    }
+}
+
 fn build(texts: &[&str], limits: &ListLimits) -> List {
     let mut list = List::new();
     for text in texts {

@@ -1,6 +1,8 @@
 //! The set against a naive model, across all conversions; the reference's choice of encodings.
 
 use super::*;
+use kara_base::rng::Rng;
+use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
 const CONFIG: SetConfig = SetConfig {
@@ -184,4 +186,173 @@ fn a_million_integers_take_at_most_20_bytes_each() {
     }
     assert_eq!(set.encoding_name(), "hashtable");
     assert!(set.memory_usage(0) < 11_000_000, "{}", set.memory_usage(0));
+}
+
+/// What the reference's rules say the form is, kept beside the members.
+struct Rules {
+    form: &'static str,
+    /// An intset's bytes per member.
+    width: usize,
+    members: BTreeSet<Vec<u8>>,
+    config: SetConfig,
+}
+
+fn int(member: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(member).ok()?;
+    text.parse::<i64>().ok().filter(|value| value.to_string() == text)
+}
+
+fn width(value: i64) -> usize {
+    if i64::from(value as i16) == value {
+        2
+    } else if i64::from(value as i32) == value {
+        4
+    } else {
+        8
+    }
+}
+
+impl Rules {
+    fn longest(&self) -> usize {
+        self.members.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    fn add(&mut self, member: &[u8]) -> bool {
+        if self.members.contains(member) {
+            return false;
+        }
+        let fits = self.members.len() < self.config.max_listpack_entries
+            && self.longest().max(member.len()) <= self.config.max_listpack_value;
+        self.form = match (self.form, int(member)) {
+            ("intset", Some(_)) if self.members.len() >= self.config.max_intset_entries => "hashtable",
+            ("intset", Some(value)) => {
+                self.width = self.width.max(width(value));
+                "intset"
+            }
+            ("intset" | "listpack", _) if fits => "listpack",
+            _ => "hashtable",
+        };
+        self.members.insert(member.to_vec())
+    }
+
+    fn expect(&mut self, count: usize) {
+        let (ints, others) = (self.config.max_intset_entries, self.config.max_listpack_entries);
+        if self.form == "intset" && count > ints || self.form == "listpack" && count > others {
+            self.form = "hashtable";
+        }
+    }
+
+    fn shrink_to_remainder(&mut self) {
+        let (entries, value) = (self.config.max_listpack_entries, self.config.max_listpack_value);
+        if self.form == "hashtable" && self.members.len() <= entries && self.longest() <= value {
+            self.form = "listpack";
+        }
+    }
+
+    fn compact_integers(&mut self) {
+        let values: Option<Vec<i64>> = self.members.iter().map(|member| int(member)).collect();
+        if let Some(values) = values
+            && self.form != "intset"
+            && values.len() <= self.config.max_intset_entries
+        {
+            self.form = "intset";
+            self.width = values.into_iter().map(width).max().unwrap_or(2);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(Vec<u8>),
+    Remove(proptest::sample::Index),
+    Expect(usize),
+    ShrinkToRemainder,
+    CompactIntegers,
+    Reload,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let member = prop_oneof![
+        6 => (-30i64..30).prop_map(|n| n.to_string()),
+        3 => (any::<i64>(), 0u32..64).prop_map(|(n, shift)| (n >> shift).to_string()),
+        1 => (15u32..63, -2i64..2, any::<bool>())
+            .prop_map(|(shift, off, minus)| ((if minus { -1i64 } else { 1 } << shift) + off).to_string()),
+        3 => "[a-c]{1,3}",
+        1 => "0[0-9]{1,12}",
+    ];
+    prop_oneof![
+        12 => member.prop_map(|text| Op::Add(text.into_bytes())),
+        5 => any::<proptest::sample::Index>().prop_map(Op::Remove),
+        1 => (0usize..24).prop_map(Op::Expect),
+        1 => Just(Op::ShrinkToRemainder),
+        1 => Just(Op::CompactIntegers),
+        1 => Just(Op::Reload),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Through the six conversions, there and back, and every widening of an intset, in any order.
+    #[test]
+    fn forms_are_what_the_rules_say(
+        ops in proptest::collection::vec(op(), 1..120),
+        max_intset_entries in 0usize..20,
+        max_listpack_entries in 0usize..16,
+        max_listpack_value in 2usize..14,
+        first in any::<bool>(),
+    ) {
+        let config =
+            SetConfig { max_intset_entries, max_listpack_entries, max_listpack_value, seed: CONFIG.seed };
+        let mut set = if first { Set::new() } else { Set::new_listpack() };
+        let form = if first { "intset" } else { "listpack" };
+        let mut rules = Rules { form, width: 2, members: BTreeSet::new(), config };
+        for op in ops {
+            match op {
+                Op::Add(member) => prop_assert_eq!(set.add(&member[..], &config), rules.add(&member)),
+                Op::Remove(at) if rules.members.is_empty() => prop_assert!(!set.remove(b"1"), "{:?}", at),
+                Op::Remove(at) => {
+                    let member = rules.members.iter().nth(at.index(rules.members.len())).unwrap().clone();
+                    prop_assert!(set.remove(&member) && !set.remove(&member));
+                    rules.members.remove(&member);
+                }
+                Op::Expect(count) => {
+                    set.expect(count, &config);
+                    rules.expect(count);
+                }
+                Op::ShrinkToRemainder => {
+                    set.shrink_to_remainder(&config);
+                    rules.shrink_to_remainder();
+                }
+                Op::CompactIntegers => {
+                    set.compact_integers(&config);
+                    rules.compact_integers();
+                }
+                // As a file's blobs come back, which the same limits leave as they are.
+                Op::Reload => set = match set {
+                    Set::Intset(ints) => Set::from_intset(ints, &config),
+                    Set::Listpack(list) => Set::from_listpack(list, &config),
+                    table => table,
+                },
+            }
+            prop_assert_eq!((set.encoding_name(), set.len()), (rules.form, rules.members.len()));
+            if let Set::Intset(ints) = &set {
+                prop_assert_eq!(ints.width(), rules.width);
+            }
+            prop_assert!(rules.members.iter().all(|member| set.contains(member)));
+            let all: BTreeSet<Vec<u8>> = set.iter().map(|member| member.to_bytes()).collect();
+            prop_assert_eq!(&all, &rules.members);
+        }
+        // Smaller limits than those that it was saved under.
+        let smaller = SetConfig { max_intset_entries: 3, max_listpack_entries: 2, ..config };
+        let loaded = match set.clone() {
+            Set::Intset(ints) => Set::from_intset(ints, &smaller),
+            Set::Listpack(list) => Set::from_listpack(list, &smaller),
+            table => table,
+        };
+        let most = match set.encoding_name() { "intset" => 3, "listpack" => 2, _ => usize::MAX };
+        let grows = set.len() > most;
+        prop_assert_eq!(loaded.encoding_name(), if grows { "hashtable" } else { set.encoding_name() });
+        prop_assert!(rules.members.iter().all(|member| loaded.contains(member)));
+    }
 }

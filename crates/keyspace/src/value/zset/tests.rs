@@ -1,6 +1,8 @@
 //! Both forms against a sorted vector, and the reference's rules of conversion.
 
 use super::*;
+use kara_base::rng::Rng;
+use proptest::prelude::*;
 
 const CONFIG: ZSetConfig =
     ZSetConfig { max_listpack_entries: 128, max_listpack_value: 64, seed: HashSeed { k0: 3, k1: 4 } };
@@ -236,4 +238,119 @@ fn listpacks_from_outside() {
     let long: Vec<String> = (0..129).flat_map(|i| [format!("m{i}"), i.to_string()]).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
     assert_eq!(ZSet::from_listpack(list(&long), &CONFIG).unwrap().encoding_name(), "skiplist");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(Vec<u8>, f64),
+    Remove(Vec<u8>),
+    RemoveRanks(usize, usize),
+    Expect(usize, usize),
+    Compact,
+    Rebuild,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let member = || {
+        prop_oneof![
+            4 => "[a-d]{1,2}".prop_map(String::into_bytes),
+            // Listpacks keep these as integers of every width.
+            4 => (any::<i64>(), 50u32..64).prop_map(|(n, s)| (n >> s).to_string().into_bytes()),
+            1 => (any::<i64>(), 0u32..50).prop_map(|(n, s)| (n >> s).to_string().into_bytes()),
+            1 => proptest::collection::vec(any::<u8>(), 0..12),
+        ]
+    };
+    let score = prop_oneof![
+        4 => (-8i64..8).prop_map(|n| n as f64),
+        3 => (any::<i64>(), 0u32..64).prop_map(|(n, s)| (n >> s) as f64),
+        2 => any::<f64>().prop_filter("a number", |score| !score.is_nan()),
+        1 => prop_oneof![Just(0.0), Just(-0.0), Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(0.1)],
+    ];
+    prop_oneof![
+        10 => (member(), score).prop_map(|(member, score)| Op::Add(member, score)),
+        4 => member().prop_map(Op::Remove),
+        1 => (0usize..12, 0usize..8).prop_map(|(from, count)| Op::RemoveRanks(from, count)),
+        1 => (0usize..20, 0usize..14).prop_map(|(count, len)| Op::Expect(count, len)),
+        1 => Just(Op::Compact),
+        1 => Just(Op::Rebuild),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Listpack to tree by number, by length and by announcement, and back, in any order.
+    #[test]
+    fn forms_are_what_the_rules_say(
+        ops in proptest::collection::vec(op(), 1..120),
+        max_listpack_entries in 0usize..16,
+        max_listpack_value in 2usize..14,
+    ) {
+        let config = ZSetConfig { max_listpack_entries, max_listpack_value, ..CONFIG };
+        let too_large = |model: &Model| {
+            model.len() > max_listpack_entries || model.iter().any(|(_, m)| m.len() > max_listpack_value)
+        };
+        let mut set = ZSet::with_hints(0, 0, &config);
+        let (mut model, mut tree) = (Model::new(), false);
+        for op in ops {
+            match op {
+                Op::Add(member, score) => {
+                    let added = set.add(&member, score, AddFlags::default(), &config).unwrap();
+                    match model.iter_mut().find(|item| item.1 == member) {
+                        Some(item) if item.0 == score => prop_assert_eq!(added, Added::Same(item.0)),
+                        Some(item) => {
+                            prop_assert_eq!(added, Added::Changed(score));
+                            item.0 = score;
+                        }
+                        None => {
+                            prop_assert_eq!(added, Added::New(score));
+                            tree |= model.len() >= max_listpack_entries || member.len() > max_listpack_value;
+                            model.push((score, member));
+                        }
+                    }
+                    sort(&mut model);
+                }
+                Op::Remove(member) => {
+                    let at = model.iter().position(|item| item.1 == member);
+                    prop_assert_eq!(set.remove(&member), at.map(|at| model.remove(at).0));
+                }
+                Op::RemoveRanks(from, count) => {
+                    let (start, end) = (from.min(model.len()), (from + count).min(model.len()));
+                    let mut gone = Model::new();
+                    set.remove_ranks(from..from + count, |m, s| gone.push((s, m.to_vec())));
+                    prop_assert_eq!(gone, model.drain(start..end).collect::<Model>());
+                }
+                Op::Expect(count, len) => {
+                    set.expect(count, len, &config);
+                    tree |= count > max_listpack_entries || len > max_listpack_value;
+                }
+                Op::Compact => {
+                    set.compact(&config);
+                    tree &= too_large(&model);
+                }
+                Op::Rebuild => {
+                    let mut items = model.clone();
+                    items.reverse();
+                    set = ZSet::from_items(items, &config);
+                    tree = too_large(&model);
+                }
+            }
+            prop_assert_eq!(set.encoding_name(), if tree { "skiplist" } else { "listpack" });
+            prop_assert_eq!(set.len(), model.len());
+            prop_assert_eq!(collect(set.iter()), model.clone());
+            for (rank, (score, member)) in model.iter().enumerate() {
+                prop_assert_eq!(set.rank(member, false), Some((rank, *score)));
+            }
+        }
+        // As a file's blob comes back, under the same limits and under smaller ones.
+        if let Some(list) = set.as_listpack() {
+            for max_listpack_entries in [max_listpack_entries, 2] {
+                let config = ZSetConfig { max_listpack_entries, ..config };
+                let loaded = ZSet::from_listpack(list.clone(), &config).unwrap();
+                let form = if model.len() > max_listpack_entries { "skiplist" } else { "listpack" };
+                prop_assert_eq!(loaded.encoding_name(), form);
+                prop_assert_eq!(collect(loaded.iter()), model.clone());
+            }
+        }
+    }
 }
