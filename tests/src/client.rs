@@ -99,7 +99,6 @@ impl Client {
     /// # Errors
     /// Where the connection breaks, the read times out or the bytes are no RESP.
     pub fn read(&mut self) -> io::Result<Reply> {
-        let mut chunk = [0u8; 64 * 1024];
         loop {
             let pending = self.unread.get(self.start..).unwrap_or_default();
             let parsed =
@@ -108,6 +107,8 @@ impl Client {
                 self.start += taken;
                 return Ok(reply);
             }
+            // Not before the loop: clearing it costs more than most replies' parsing.
+            let mut chunk = [0u8; 64 * 1024];
             let count = match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 // A machine that was asleep.

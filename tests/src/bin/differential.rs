@@ -44,6 +44,9 @@ fn main() -> ExitCode {
     for (kind, count) in &outcome.counts {
         println!("  {count:>6} x {kind}");
     }
+    if outcome.deliberate > 0 {
+        println!("  {:>6} x deliberate (README)", outcome.deliberate);
+    }
     if !outcome.unknown.is_empty() {
         println!("not known to our server: {}", outcome.unknown.into_iter().collect::<Vec<_>>().join(", "));
     }

@@ -8,15 +8,19 @@ pub use footprint::{FOOTPRINTS, Footprint, footprint};
 pub use stall::{Ending, KINDS, stall};
 
 use crate::client::Client;
+use std::time::Duration;
 
 /// Commands in one write.
-const BATCH: u64 = 2_000;
+const BATCH: u64 = 1_000;
+/// Filling may wait for a machine that does other things: what is measured comes behind it.
+const FILLING_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Sends `count` commands, made from their numbers, and waits until all are answered.
 ///
 /// # Panics
 /// Where the connection breaks or a reply is an error.
 fn send_all(client: &mut Client, count: u64, make: impl Fn(u64) -> Vec<Vec<u8>>) {
+    client.set_timeout(FILLING_TIMEOUT).unwrap_or_else(|fault| panic!("a timeout: {fault}"));
     let mut from = 0;
     while from < count {
         let to = (from + BATCH).min(count);

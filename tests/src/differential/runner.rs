@@ -1,7 +1,7 @@
 //! Sends random commands to both servers in rounds and reports where they disagree, with the shortest list of
 //! commands that still shows it.
 
-use super::compare::same;
+use super::compare::{is_deliberate, same};
 use super::template::{Comparison, Family};
 use super::values::Mood;
 use crate::client::{Client, Request, show};
@@ -60,6 +60,8 @@ pub struct Outcome {
     pub findings: BTreeMap<String, String>,
     /// How often each kind came.
     pub counts: BTreeMap<String, u64>,
+    /// Rounds that ended at a disagreement that is meant.
+    pub deliberate: u64,
     /// Commands that our server doesn't know (yet); they are left out after their first error.
     pub unknown: BTreeSet<String>,
 }
@@ -79,6 +81,7 @@ struct Finding {
     ours: String,
     theirs: String,
     kind: String,
+    deliberate: bool,
 }
 
 enum Fault {
@@ -225,6 +228,7 @@ impl Pair {
                         step: at,
                         request: index,
                         kind: kind_of(request, &ours, &theirs),
+                        deliberate: is_deliberate(request, &ours, &theirs),
                         ours: format!("{ours:?}"),
                         theirs: format!("{theirs:?}"),
                     });
@@ -298,6 +302,10 @@ impl Pair {
     ) {
         let command = history.get(found.step).and_then(|step| step.requests.get(found.request));
         let Some(command) = command.cloned() else { return };
+        if found.deliberate {
+            outcome.deliberate += 1;
+            return;
+        }
         for (error, name) in
             [("-ERR unknown command", first_word(&command)), ("-ERR unknown subcommand", name_of(&command))]
         {

@@ -23,6 +23,8 @@ pub enum Comparison {
     Pairs,
     /// Integers may differ by 3,000 (milliseconds that pass), the rest byte for byte.
     Near,
+    /// Integers may differ by 3 (seconds that pass), the rest byte for byte.
+    Seconds,
     /// Only the kind and the number of elements.
     Shape,
 }
@@ -123,6 +125,7 @@ impl Template {
             "unordered" => Comparison::Unordered,
             "pairs" => Comparison::Pairs,
             "near" => Comparison::Near,
+            "seconds" => Comparison::Seconds,
             "shape" => Comparison::Shape,
             other => return Err(format!("no comparison {other}")),
         };

@@ -21,7 +21,7 @@ const NAMES: &[&str] = &[
     "key", "newkey", "value", "member", "field", "int", "small", "index", "count", "extreme", "odd", "float",
     "score", "bound", "lex", "ttl", "pttl", "at", "pat", "pattern", "bit", "offset", "bitindex", "bitfield",
     "bitvalue", "id", "nextid", "rangeid", "group", "consumer", "lon", "lat", "midlon", "midlat", "farscore",
-    "radius", "unit", "db", "word", "big", "positive", "few", "lexset", "wordlist",
+    "radius", "unit", "db", "word", "big", "positive", "few", "lexset", "rankset", "wordlist",
 ];
 
 pub fn is_known(name: &str) -> bool {
@@ -91,8 +91,8 @@ pub fn value(name: &str, rng: &mut Rng, mood: &mut Mood) -> Vec<u8> {
             0 => pick(rng, &["9223372036854775808", "-9223372036854775808", "x", "", "1.5"]).into(),
             _ => (rng.below(30) as i64 - 12).to_string().into(),
         },
-        // Keys that hold what their commands can order: members of one score, words.
-        "lexset" | "wordlist" => format!("{name}:{}", rng.below(mood.keys)).into(),
+        // Keys that hold what their commands can order: members of one score, members of any, words.
+        "lexset" | "rankset" | "wordlist" => format!("{name}:{}", rng.below(mood.keys)).into(),
         "extreme" => pick(rng, EXTREMES).into(),
         "odd" => match rng.below(4) {
             0 => integer(rng).into(),
