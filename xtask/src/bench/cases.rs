@@ -72,7 +72,7 @@ pub const CASES: &[Case] = &[
     known("mset", "-t mset"),
     known("setex", "SET key:__rand_int__ value EX 600"),
     known("eval", "EVAL redis.call('SET',KEYS[1],ARGV[1]) 1 key:__rand_int__ value"),
-    Case { percent: 20, ..known("multi_10_sets", "own multi") },
+    known("multi_10_sets", "own multi"),
     Case { percent: 20, ..known("publish_to_50", "own publish") },
     on("lpush", "-t lpush", Nothing("mylist")),
     on("rpush", "-t rpush", Nothing("mylist")),

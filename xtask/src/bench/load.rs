@@ -1,7 +1,7 @@
 //! Load that `redis-benchmark` can't make: transactions, and messages to subscribers. A process of its own (`xtask
 //! bench-load`), so that it has its own processor.
 //!
-//! One thread writes to all connections, then reads from all, again and again: each answer's length is known.
+//! One thread goes round all connections, reads an answer, whose length is known, and sends the next request.
 
 use crate::process::Outcome;
 use std::io::{Read, Write};
@@ -12,6 +12,8 @@ use std::time::Instant;
 const SETS: u64 = 10;
 /// Who gets each message.
 const SUBSCRIBERS: usize = 50;
+/// Digits of a key's number, as `redis-benchmark` writes it.
+const DIGITS: usize = 12;
 const CHANNEL: &str = "channel";
 
 /// What is asked for.
@@ -89,31 +91,44 @@ impl Load {
         let answer = 5 + queued * 9 + format!("*{queued}\r\n").len() + queued * 5;
         let mut got = vec![0; answer * self.pipeline as usize];
         let mut seed = 88_172_645_463_325_252u64;
+        // What is sent is made once, but for the keys' numbers.
+        let set = words(&["SET", &format!("key:{:0DIGITS$}", 0), &value]);
+        let in_set = set.windows(4).position(|part| part == b"key:").unwrap_or_default() + 4;
+        let (mut request, mut numbers) = (Vec::new(), Vec::new());
+        for _ in 0..self.pipeline {
+            request.extend(words(&["MULTI"]));
+            for _ in 0..SETS {
+                numbers.push(request.len() + in_set);
+                request.extend(&set);
+            }
+            request.extend(words(&["EXEC"]));
+        }
+        let mut write = |client: &mut TcpStream| {
+            for &at in &numbers {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                let mut left = seed % self.keys;
+                for digit in request[at..at + DIGITS].iter_mut().rev() {
+                    *digit = b'0' + (left % 10) as u8;
+                    left /= 10;
+                }
+            }
+            client.write_all(&request).map(|()| Instant::now())
+        };
         let mut latencies = Vec::new();
         let begun = Instant::now();
-        for _ in 0..self.rounds() {
-            let mut sent = Vec::new();
-            for client in &mut clients {
-                let mut request = Vec::new();
-                for _ in 0..self.pipeline {
-                    request.extend(words(&["MULTI"]));
-                    for _ in 0..SETS {
-                        seed ^= seed << 13;
-                        seed ^= seed >> 7;
-                        seed ^= seed << 17;
-                        request.extend(words(&["SET", &format!("key:{:012}", seed % self.keys), &value]));
-                    }
-                    request.extend(words(&["EXEC"]));
-                }
-                sent.push(Instant::now());
-                client.write_all(&request)?;
-            }
-            for (client, sent) in clients.iter_mut().zip(sent) {
+        let mut sent = clients.iter_mut().map(&mut write).collect::<std::io::Result<Vec<_>>>()?;
+        for round in 1..=self.rounds() {
+            for (client, sent) in clients.iter_mut().zip(&mut sent) {
                 client.read_exact(&mut got)?;
                 latencies.push(sent.elapsed().as_secs_f64() * 1e3);
-            }
-            if !got.starts_with(b"+OK\r\n+QUEUED\r\n") || !got.ends_with(b"+OK\r\n") {
-                return Err(std::io::Error::other(String::from_utf8_lossy(&got).into_owned()));
+                if !got.starts_with(b"+OK\r\n+QUEUED\r\n") || !got.ends_with(b"+OK\r\n") {
+                    return Err(std::io::Error::other(String::from_utf8_lossy(&got).into_owned()));
+                }
+                if round < self.rounds() {
+                    *sent = write(client)?;
+                }
             }
         }
         Ok((begun.elapsed().as_secs_f64(), latencies))
