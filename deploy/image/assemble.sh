@@ -6,7 +6,7 @@ root=$1
 program=$2
 
 # The names that the one program is called by.
-names="server cli check-rdb check-aof"
+names="server cli benchmark check-rdb check-aof"
 
 mkdir -p "$root/usr/local/bin" "$root/etc" "$root/data" "$root/proc" "$root/sys" "$root/dev" "$root/tmp"
 chmod 1777 "$root/tmp"

@@ -117,6 +117,7 @@ def check():
             for version in VERSIONS:
                 hold_against_schema(document, version)
     refusals()
+    users()
     strictness()
 
 
@@ -124,7 +125,9 @@ def refusals():
     """Values that would start something else than what they ask for."""
     for values, word in [
         ({"auth": {"enabled": True}}, "usersExistingSecret"),
-        ({"auth": {"usersExistingSecret": "s", "aclUsers": {"other": {}}}}, "only the user default"),
+        ({"auth": {"usersExistingSecret": "s", "aclUsers": {"other": {}}}}, "needs permissions"),
+        ({"auth": {"aclUsers": {"default": {"password": "x"}, "other": {"permissions": "+ping"}}}}, "needs a password"),
+        ({"auth": {"usersExistingSecret": "s", "aclUsers": {"a b": {"permissions": "+ping"}}}}, "holds a space"),
         ({"disasterRecovery": {"enabled": True, "existingSecret": "s"}}, "address"),
         ({"auth": {"usersExistingSecret": "s"}, "replica": {"enabled": True}}, "persistence.size"),
     ]:
@@ -137,6 +140,26 @@ def refusals():
     # And some that change much.
     rendered({"auth": {"enabled": False}, "metrics": {"enabled": False}, "dataStorage": {"enabled": False}})
     rendered({"auth": {"aclUsers": {"default": {"password": "x"}}}, "valkeyConfig": "hz 20", "env": {"A": 1}})
+
+
+def users():
+    """Users beside default: flags without passwords, and where those are."""
+    values = {"auth": {"aclUsers": {"default": {"password": "x"}, "app": {"permissions": "~app:* &*  +@all", "password": "y"},
+                                    "probe": {"permissions": "+ping", "password": "z", "passwordKey": "k"}}},
+              "replica": {"enabled": True, "persistence": {"size": "1Gi"}}}
+    documents = rendered(values)
+    secret = next(d for d in documents if d["kind"] == "Secret")
+    assert set(secret["data"]) == {"default", "app", "k"}, secret
+    sets = [d for d in documents if d["kind"] == "StatefulSet"]
+    assert len(sets) == 2
+    for each in sets:
+        container = each["spec"]["template"]["spec"]["containers"][0]
+        words = container["args"]
+        at = words.index("--user")
+        assert words[at:at + 11] == ["--user", "app", "on", ">$(VALKEY_USER_1_PASSWORD)", "~app:*", "&*", "+@all",
+                                     "--user", "probe", "on", ">$(VALKEY_USER_2_PASSWORD)"], words
+        keys = {e["name"]: e["valueFrom"]["secretKeyRef"]["key"] for e in container["env"] if "valueFrom" in e}
+        assert keys["VALKEY_USER_1_PASSWORD"] == "app" and keys["VALKEY_USER_2_PASSWORD"] == "k", keys
 
 
 def strictness():

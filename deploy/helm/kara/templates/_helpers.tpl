@@ -49,11 +49,33 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.auth.aclUsers.default.passwordKey | default "default" }}
 {{- end }}
 
+{{/* Users but default: their arguments and where their passwords are; passwords reach the server by variables. */}}
+{{- define "kara.users" -}}
+{{- $args := list }}
+{{- $secrets := dict }}
+{{- $at := 0 }}
+{{- if .Values.auth.enabled }}
+{{- range $name, $user := .Values.auth.aclUsers }}
+{{- if ne $name "default" }}
+{{- $at = add1 $at }}
+{{- $variable := printf "VALKEY_USER_%d_PASSWORD" $at }}
+{{- $args = concat $args (list "--user" $name "on" (printf ">$(%s)" $variable)) (regexSplit "\\s+" (trim $user.permissions) -1) }}
+{{- $secrets = set $secrets $variable (dict "secret" (include "kara.passwordSecret" $) "key" ($user.passwordKey | default $name)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- dict "args" $args "secrets" $secrets | toJson }}
+{{- end }}
+
 {{/* What would start and then not do what was asked for. */}}
 {{- define "kara.check" -}}
 {{- if .Values.auth.enabled }}
-{{- range $name, $_ := .Values.auth.aclUsers }}
-{{- if ne $name "default" }}{{ fail (printf "auth.aclUsers.%s: only the user default is there yet" $name) }}{{ end }}
+{{- range $name, $user := .Values.auth.aclUsers }}
+{{- if ne $name "default" }}
+{{- if not $user.permissions }}{{ fail (printf "auth.aclUsers.%s needs permissions" $name) }}{{ end }}
+{{- if regexMatch "\\s" $name }}{{ fail (printf "auth.aclUsers: the name %q holds a space" $name) }}{{ end }}
+{{- if not (or $.Values.auth.usersExistingSecret $user.password) }}{{ fail (printf "auth.aclUsers.%s needs a password, or auth.usersExistingSecret" $name) }}{{ end }}
+{{- end }}
 {{- end }}
 {{- if not (or .Values.auth.usersExistingSecret .Values.auth.aclUsers.default.password) }}
 {{- if not .Values.disasterRecovery.enabled }}
