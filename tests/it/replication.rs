@@ -57,8 +57,17 @@ fn two_connections_with_valkey_9() {
 
 #[test]
 fn broken_links_lose_nothing() {
-    let report = run_faults(10, 7, &[]);
-    assert!(report.written > 0 && report.partial + report.full > 0, "{report:?}");
+    let report = run_faults(12, 7, &[]);
+    assert!(report.written > 0 && report.partial > 0, "{report:?}");
+    let all = report.in_full_sync > 0 && report.in_partial_sync > 0 && report.chained > 0;
+    assert!(all, "the seed shall give some of each: {report:?}");
+}
+
+/// Either of the two connections of a full sync breaks.
+#[test]
+fn broken_links_between_data_and_stream() {
+    let report = run_faults(8, 3, &["--dual-channel-replication-enabled", "yes"]);
+    assert!(report.in_full_sync > 0, "the seed shall give some: {report:?}");
 }
 
 /// The short form of `cargo xtask replication drill`.
@@ -178,10 +187,10 @@ fn d9_promotion_in_the_middle_of_a_full_sync_mixes_nothing() {
     }
 }
 
-/// D12: a primary that keeps its data on disk has them after a crash, and so do its replicas; one that keeps nothing
-/// empties them, as documented, and the replica's log says what is dropped.
+/// D12: a primary that keeps its data on disk has them after a crash, and so do its replicas; one that keeps nothing and
+/// comes back empty doesn't empty them: whether those keys go is for people to say.
 #[test]
-fn d12_an_empty_primary_is_noticed() {
+fn d12_an_empty_primary_empties_no_replica() {
     let mut primary = Product::Kara.start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let replica = Product::Kara.start(&[]);
     follow(&replica, primary.port());
@@ -195,13 +204,41 @@ fn d12_an_empty_primary_is_noticed() {
     until_equal("with a file", &mut p, &mut r);
     assert_eq!(r.run("GET kept").text(), "1");
 
-    let mut primary = Product::Kara.start(&[]);
-    primary.client().run("SET lost 1");
-    follow(&replica, primary.port());
-    until("the other's data", || r.run("GET lost").text() == "1");
-    primary.restart();
-    until("the empty primary", || r.run("DBSIZE") == Reply::Integer(0));
-    assert!(replica.log_tail().contains("The primary's data set is empty"), "{}", replica.log_tail());
+    for load in ["disabled", "swapdb", "flush-before-load"] {
+        let mut primary = Product::Kara.start(&[]);
+        primary.client().run("SET only here");
+        primary.client().call(&[
+            "FUNCTION",
+            "LOAD",
+            "#!lua name=l\nredis.register_function('f', function() end)",
+        ]);
+        r.run(&format!("CONFIG SET repl-diskless-load {load}"));
+        // Another primary than before: what it doesn't have goes.
+        follow(&replica, primary.port());
+        until("the other's data", || r.run("GET only").text() == "here");
+        until_linked("the other", &replica);
+        assert_eq!(r.run("DBSIZE"), Reply::Integer(1));
+        primary.restart();
+        until("it is refused", || {
+            replica.log_tail().contains("without a key: the 1 keys that are here are kept")
+        });
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(r.run("GET only").text(), "here", "{load}");
+        assert_eq!(info(&mut r, "replication", "master_link_status"), "down");
+        if load == "disabled" {
+            // Asked for anew, it is meant so.
+            assert_eq!(r.run("REPLICAOF NO ONE").text(), "OK");
+            follow(&replica, primary.port());
+            until("empty", || r.run("DBSIZE") == Reply::Integer(0));
+        } else if load == "swapdb" {
+            // And a primary that has something has been started on purpose.
+            primary.client().run("SET new 1");
+            until("the new data", || r.run("GET new").text() == "1" && r.run("DBSIZE") == Reply::Integer(1));
+        } else {
+            assert_eq!(r.run("REPLICAOF NO ONE").text(), "OK");
+            assert_eq!(r.run("GET only").text(), "here");
+        }
+    }
 }
 
 /// S11: a full sync while a script runs on the replica waits for it or ends it; nothing is pulled from under it.

@@ -10,6 +10,7 @@ pub mod load;
 
 use crate::process::{Outcome, output, run_quietly};
 use cases::Case;
+use kara_tests::replication::{follow, until_linked};
 use kara_tests::{Server, peers};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ struct Options {
     keys: u64,
     size: u64,
     threads: u64,
+    /// Each server has a replica of its own kind, which shares the clients' processors.
+    replica: bool,
     server_cpus: String,
     client_cpus: String,
     json: Option<PathBuf>,
@@ -105,12 +108,17 @@ fn parse(arguments: &[String]) -> Outcome<Options> {
         keys: 1_000_000,
         size: 64,
         threads: 1,
+        replica: false,
         server_cpus: "0".into(),
         client_cpus: "1".into(),
         json: None,
     };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
+        if word == "--replica" {
+            options.replica = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{word}: {value} is no number"));
         match word.as_str() {
@@ -159,14 +167,21 @@ fn reference_with_jemalloc() -> Outcome<PathBuf> {
 fn measure_all(program: &Path, cases: &[(&Case, u64)], options: &Options) -> Outcome<Vec<Figures>> {
     let threads = options.threads.to_string();
     let server = Server::start_program(program, &["--io-threads", &threads]);
-    output(Command::new("taskset").args([
-        "-a",
-        "-p",
-        "-c",
-        &options.server_cpus,
-        &server.pid().to_string(),
-    ]))?;
+    pin(&server, &options.server_cpus)?;
+    let replica = options.replica.then(|| Server::start_program(program, &["--io-threads", &threads]));
+    if let Some(replica) = &replica {
+        pin(replica, &options.client_cpus)?;
+        follow(replica, server.port());
+        until_linked("the replica", replica);
+        // What it started meanwhile.
+        pin(&server, &options.server_cpus)?;
+        pin(replica, &options.client_cpus)?;
+    }
     cases.iter().map(|(case, pipeline)| measure(&server, case, *pipeline, options)).collect()
+}
+
+fn pin(server: &Server, cpus: &str) -> Outcome {
+    output(Command::new("taskset").args(["-a", "-p", "-c", cpus, &server.pid().to_string()])).map(|_| ())
 }
 
 fn measure(server: &Server, case: &Case, pipeline: u64, options: &Options) -> Outcome<Figures> {

@@ -88,6 +88,16 @@ pub fn replication(arguments: &[String]) -> Outcome {
     run(Command::new(programs.join("replication")).args(arguments))
 }
 
+/// `cargo xtask full-sync`: part of the same program, on the build whose speed counts.
+pub fn full_sync(arguments: &[String]) -> Outcome {
+    crate::peers::run(&[])?;
+    let programs = kara("fast")?;
+    let server = kara("release")?.join("kara-server");
+    run(&mut cargo(&["build", "--quiet", "--package", "kara-tests", "--profile", "fast"]))?;
+    let mut command = Command::new(programs.join("replication"));
+    run(command.arg("full-sync").args(arguments).env("KARA_SERVER", server))
+}
+
 /// `cargo xtask crash`, `power-loss`, `snapshot-load`: likewise, one program for all.
 pub fn crash(arguments: &[String]) -> Outcome {
     disk("crash", arguments)

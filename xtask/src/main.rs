@@ -36,8 +36,13 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "replication",
-        "matrix|faults|drill [--seconds N] [--count N] [--seed N]: pairs of products; broken links; two regions",
+        "matrix|faults|drill|full-sync [--seconds N] [--count N] [--seed N] [--keys N]: pairs of products; broken links; two regions; speed",
         build::replication,
+    ),
+    (
+        "full-sync",
+        "[--keys N] [--clients N] [--rounds N]: a full sync between Valkey and us, each way: seconds, latency, memory",
+        build::full_sync,
     ),
     (
         "hitratio",
@@ -51,7 +56,7 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "bench",
-        "[--tests strings,types,messages,large|set,get..] [--pipeline 1,16] [--rounds N] [--json FILE]: side by side with Valkey",
+        "[--tests strings,types,messages,large|set,get..] [--pipeline 1,16] [--rounds N] [--replica] [--json FILE]: side by side with Valkey",
         bench::run,
     ),
     (

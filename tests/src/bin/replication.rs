@@ -1,18 +1,28 @@
 //! `cargo xtask replication`: the long forms of what the tests run in short.
 #![forbid(unsafe_code)]
 
-use kara_tests::replication::{Length, PAIRS, drill, run_faults, run_pair};
+use kara_tests::replication::{Length, PAIRS, Side, Volume, WAYS, drill, full_sync, run_faults, run_pair};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const USAGE: &str =
     "replication matrix [--seconds N] [--seed N] [--pair N] [-- ARGUMENTS OF ALL SERVERS]: every pair of products, under load
 replication faults [--count N] [--seed N] [-- ARGUMENTS]: links of a chain broken at random
-replication drill [--seconds N]: two regions in network namespaces (as root), the primary's death and promotion";
+replication drill [--seconds N]: two regions in network namespaces (as root), the primary's death and promotion
+replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [-- ARGUMENTS]: seconds, latency and
+    memory of a full sync between Valkey and us, each way";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (mut seconds, mut count, mut seed, mut only, mut arguments) = (8, 200, 1, None, Vec::new());
+    let mut volume = Volume {
+        keys: 5_000_000,
+        value_bytes: 64,
+        clients: 4,
+        pause: Duration::from_micros(300),
+        before: Duration::from_secs(3),
+    };
+    let mut rounds = 1;
     let mut rest = words.iter().skip(1);
     while let Some(word) = rest.next() {
         let mut number = || rest.next().and_then(|number| number.parse::<u64>().ok());
@@ -20,6 +30,10 @@ fn main() -> ExitCode {
             "--seconds" => seconds = number().unwrap_or(seconds),
             "--pair" => only = number(),
             "--count" => count = number().unwrap_or(count),
+            "--keys" => volume.keys = number().unwrap_or(volume.keys),
+            "--clients" => volume.clients = number().unwrap_or(volume.clients),
+            "--pause-us" => volume.pause = number().map_or(volume.pause, Duration::from_micros),
+            "--rounds" => rounds = number().unwrap_or(rounds),
             "--seed" => seed = number().unwrap_or(seed),
             "--" => arguments = rest.by_ref().map(String::as_str).collect(),
             _ => return usage(),
@@ -44,9 +58,35 @@ fn main() -> ExitCode {
             Ok(report) => println!("{report:?}, {} s", begun.elapsed().as_secs()),
             Err(why) => println!("skipped, no namespaces can be made: {why}"),
         },
+        Some("full-sync") => {
+            let ways: Vec<_> =
+                WAYS.iter().enumerate().filter(|(n, _)| only.is_none_or(|only| only == *n as u64)).collect();
+            for _ in 0..rounds {
+                for (_, way) in &ways {
+                    show_sync(way.0, way.1, volume, &arguments);
+                }
+            }
+        }
         _ => return usage(),
     }
     ExitCode::SUCCESS
+}
+
+fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
+    let figures = full_sync((primary, replica), volume, arguments);
+    println!(
+        "{primary:?} -> {replica:?}: {:.2} s; p99.9 {:.2} ms, before {:.2} ({:.2} times), {:.0} requests/s, before {:.0}; \
+         memory {:.3} times {} MB, and a log of {} MB",
+        figures.seconds,
+        figures.during_ms,
+        figures.before_ms,
+        figures.during_ms / figures.before_ms,
+        figures.during_rate,
+        figures.before_rate,
+        figures.memory_ratio(),
+        figures.resident_bytes >> 20,
+        figures.log_bytes >> 20,
+    );
 }
 
 fn usage() -> ExitCode {

@@ -30,14 +30,15 @@ pub struct Figures {
     pub snapshot_s: f64,
 }
 
-fn status(pid: u32, field: &str) -> u64 {
+/// A size in `/proc/PID/status`, in bytes; 0 where it isn't told.
+pub(crate) fn status(pid: u32, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(field)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// The place in ms below which so many of a thousand lie.
-fn place(latencies: &mut [f64], per_mille: usize) -> f64 {
+pub(crate) fn place(latencies: &mut [f64], per_mille: usize) -> f64 {
     latencies.sort_unstable_by(f64::total_cmp);
     latencies
         .get((latencies.len() * per_mille / 1000).min(latencies.len().saturating_sub(1)))

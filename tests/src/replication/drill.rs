@@ -5,6 +5,7 @@ use super::{info, number, until};
 use crate::client::Client;
 use crate::reply::Reply;
 use crate::server::own_program;
+use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,8 +31,61 @@ pub struct Report {
     /// Milliseconds from the link's return until it was up, for a short cut and a long one.
     pub short_ms: u128,
     pub long_ms: u128,
-    /// Packets were dropped in between (the kernel can).
-    pub lossy: bool,
+    /// Frames of the link that went through and that were lost while it lost one of twenty, and the answered writes a
+    /// second meanwhile and before; zero where the machine has no TAP devices.
+    pub forwarded: u64,
+    pub dropped: u64,
+    pub lossy_rate: u64,
+    pub rate: u64,
+    /// The most seconds that the replica was behind meanwhile, by the primary's INFO.
+    pub lossy_lag_s: u64,
+}
+
+/// A link between two devices that loses frames on demand, by a helper.
+struct Wire {
+    helper: Child,
+    said: std::io::BufReader<std::process::ChildStdout>,
+}
+
+impl Wire {
+    fn start(names: [&str; 2]) -> Result<Wire, String> {
+        let script = crate::root().join("tests/scripts/lossy_link.py");
+        let mut helper = Command::new(crate::peers().join("venv/bin/python"))
+            .arg(script)
+            .args(names)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|fault| fault.to_string())?;
+        let said = helper.stdout.take().ok_or("no output")?;
+        let mut wire = Wire { helper, said: std::io::BufReader::new(said) };
+        if wire.line() == "ready" { Ok(wire) } else { Err("no TAP devices can be made".to_owned()) }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        // What can't be read is empty.
+        let _ = self.said.read_line(&mut line);
+        line.trim().to_owned()
+    }
+
+    /// Loses so many of a hundred frames from now on; gives how many went through and were lost before.
+    fn lose(&mut self, percent: u32) -> (u64, u64) {
+        if let Some(input) = &mut self.helper.stdin {
+            let _ = writeln!(input, "{}", f64::from(percent) / 100.0);
+        }
+        let line = self.line();
+        let mut numbers = line.split(' ').map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = self.helper.kill();
+        let _ = self.helper.wait();
+    }
 }
 
 /// Two namespaces with a link between them, and one from here to each.
@@ -40,6 +94,8 @@ struct Regions {
     /// Third number of the addresses: 10.X.n.m.
     net: u8,
     folder: PathBuf,
+    /// The link, where it can lose frames.
+    wire: Option<Wire>,
 }
 
 fn ip(words: &str) -> Result<(), String> {
@@ -58,15 +114,23 @@ impl Regions {
         let id = std::process::id();
         let folder = std::env::temp_dir().join(format!("kara-drill-{id}"));
         std::fs::create_dir_all(&folder).map_err(|fault| fault.to_string())?;
-        let regions =
-            Regions { names: [format!("ka{id}"), format!("kb{id}")], net: (id % 200) as u8 + 20, folder };
+        let names = [format!("ka{id}"), format!("kb{id}")];
+        let mut regions = Regions { names, net: (id % 200) as u8 + 20, folder, wire: None };
+        let taps = [format!("ta{id}"), format!("tb{id}")];
+        regions.wire = Wire::start([&taps[0], &taps[1]]).ok();
         let (a, b) = (&regions.names[0], &regions.names[1]);
         let net = regions.net;
         for name in [a, b] {
             ip(&format!("netns add {name}"))?;
             ip(&format!("-n {name} link set lo up"))?;
         }
-        ip(&format!("link add link0 netns {a} type veth peer name link0 netns {b}"))?;
+        if regions.wire.is_some() {
+            for (tap, name) in taps.iter().zip([a, b]) {
+                ip(&format!("link set {tap} netns {name} name link0"))?;
+            }
+        } else {
+            ip(&format!("link add link0 netns {a} type veth peer name link0 netns {b}"))?;
+        }
         for (n, name) in [a, b].into_iter().enumerate() {
             ip(&format!("-n {name} addr add 10.{net}.0.{}/24 dev link0", n + 1))?;
             ip(&format!("-n {name} link set link0 up"))?;
@@ -200,7 +264,7 @@ fn linked(client: &mut Client) -> bool {
 /// # Panics
 /// Where anything is lost that isn't accounted for.
 pub fn drill(scale: u32) -> Result<Report, String> {
-    let regions = Regions::new()?;
+    let mut regions = Regions::new()?;
     let mut report = Report::default();
     let mut primary = regions.start(0, &["--requirepass", PASSWORD, "--maxmemory", "2gb"]);
     let _replica = regions.start(
@@ -235,11 +299,28 @@ pub fn drill(scale: u32) -> Result<Report, String> {
     assert!(number(&mut p, "stats", "sync_full") > full, "a long cut needs a full sync");
 
     // Packets get lost.
-    let loss = "qdisc add dev link0 root netem loss 5%";
-    report.lossy = run("tc", &format!("-n {} {loss}", regions.names[0])).is_ok();
-    std::thread::sleep(Duration::from_secs(u64::from(scale)));
-    if report.lossy {
-        run("tc", &format!("-n {} qdisc del dev link0 root", regions.names[0]))?;
+    let second = Duration::from_secs(1);
+    let rate = |writer: &Writer, time: Duration| {
+        let before = writer.answered.load(Relaxed);
+        std::thread::sleep(time);
+        (writer.answered.load(Relaxed) - before) * 1000 / time.as_millis().max(1) as u64
+    };
+    report.rate = rate(&writer, second);
+    let full = number(&mut p, "stats", "sync_full");
+    if let Some(mut wire) = regions.wire.take() {
+        wire.lose(5);
+        let mut rates = Vec::new();
+        for _ in 0..scale.max(2) {
+            rates.push(rate(&writer, second));
+            let line = info(&mut p, "replication", "slave0");
+            let lag = line.split_once("lag=").and_then(|(_, lag)| lag.split(',').next()?.parse().ok());
+            report.lossy_lag_s = report.lossy_lag_s.max(lag.unwrap_or(u64::MAX));
+        }
+        (report.forwarded, report.dropped) = wire.lose(0);
+        report.lossy_rate = rates.iter().sum::<u64>() / rates.len() as u64;
+        regions.wire = Some(wire);
+        assert!(report.dropped > 0, "no packet was lost: {report:?}");
+        assert_eq!(number(&mut p, "stats", "sync_full"), full, "lost packets need no full sync");
     }
     until("linked after losses", || linked(&mut r));
     let line = info(&mut p, "replication", "slave0");

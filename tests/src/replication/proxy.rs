@@ -34,8 +34,10 @@ struct Shared {
     stop: AtomicBool,
     /// Bytes from the primary so far.
     passed: AtomicU64,
-    /// At this many bytes of a connection it is cut by itself; 0: never.
+    /// At this many bytes from the primary over a connection the link fails by itself; 0: never.
     cut_after: AtomicU64,
+    /// How it does then.
+    cut_then: AtomicU8,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -60,6 +62,7 @@ impl Proxy {
             stop: AtomicBool::new(false),
             passed: AtomicU64::new(0),
             cut_after: AtomicU64::new(0),
+            cut_then: AtomicU8::new(0),
             open: Mutex::default(),
         });
         let own = shared.clone();
@@ -85,9 +88,20 @@ impl Proxy {
         }
     }
 
-    /// Ends the next connection once so many bytes have come from the primary.
-    pub fn cut_after(&self, bytes: u64) {
-        self.shared.cut_after.store(bytes, Relaxed);
+    /// Fails that way once so many bytes have come from the primary over one connection.
+    pub fn cut_after(&self, bytes: u64, how: Cut) {
+        self.shared.cut_then.store(how as u8, Relaxed);
+        self.shared.cut_after.store(bytes.max(1), Relaxed);
+    }
+
+    /// Whether it has yet to fail by itself; from now on it won't.
+    pub fn disarm(&self) -> bool {
+        self.shared.cut_after.swap(0, Relaxed) != 0
+    }
+
+    /// Whether it fails now.
+    pub fn is_cut(&self) -> bool {
+        self.shared.cut.load(Relaxed) != Cut::None as u8
     }
 
     /// Bytes that came from the primary.
@@ -96,7 +110,13 @@ impl Proxy {
     }
 
     fn end_all(&self) {
-        for stream in self.shared.open.lock().unwrap_or_else(|e| e.into_inner()).drain(..) {
+        self.shared.end_all();
+    }
+}
+
+impl Shared {
+    fn end_all(&self) {
+        for stream in self.open.lock().unwrap_or_else(|e| e.into_inner()).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -162,9 +182,16 @@ fn relay(mut from: TcpStream, mut to: TcpStream, shared: &Shared, to_replica: bo
                 if to_replica {
                     shared.passed.fetch_add(n as u64, Relaxed);
                     let limit = shared.cut_after.load(Relaxed);
-                    if limit > 0 && count >= limit {
-                        shared.cut_after.store(0, Relaxed);
-                        break;
+                    let is_due = limit > 0 && count >= limit;
+                    if is_due && shared.cut_after.compare_exchange(limit, 0, Relaxed, Relaxed).is_ok() {
+                        let how = shared.cut_then.load(Relaxed);
+                        shared.cut.store(how, Relaxed);
+                        if how == Cut::Reset as u8 {
+                            shared.end_all();
+                        }
+                        if how != Cut::DropToPrimary as u8 {
+                            continue;
+                        }
                     }
                 }
                 if to.write_all(buffer.get(..n).unwrap_or_default()).is_err() {

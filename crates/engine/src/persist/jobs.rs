@@ -64,7 +64,12 @@ impl Job {
         self.failed.store(true, Relaxed);
     }
 
-    /// An error where it is to end without a result.
+    /// Whether it is to end without a result.
+    pub fn is_over(&self) -> bool {
+        self.is_cancelled() || self.failed.load(Relaxed)
+    }
+
+    /// An error where it is.
     fn go_on(&self) -> io::Result<()> {
         if self.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());

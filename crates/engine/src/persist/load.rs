@@ -262,6 +262,8 @@ pub(crate) struct Manner {
     pub is_start: bool,
     /// Libraries of functions are collected, not put in force.
     pub is_aside: bool,
+    /// A stream whose length nobody told.
+    pub is_endless: bool,
 }
 
 /// Loads from a stream. What stands behind the RDB part is left in what is returned.
@@ -285,13 +287,7 @@ fn load_placed<R: Read>(
     base_offset: u64,
 ) -> Result<(LoadReport, Buffered<R>, Place), LoadFault> {
     let now_ms = super::save::clock_ms();
-    let options = LoadOptions {
-        limits: value_limits(config, shared),
-        drop_before_ms: (!manner.is_aof_base).then_some(now_ms),
-        relaxed: is_relaxed(config),
-        checksum: config.rdbchecksum && !shared.persist.skip_checksum.load(Relaxed),
-        databases: shared.keyspace.databases() as u64,
-    };
+    let options = options(shared, config, manner.is_aof_base);
     let mut sink = IntoKeyspace {
         shared,
         config,
@@ -308,7 +304,7 @@ fn load_placed<R: Read>(
         takes_place: manner.is_start,
         aside: manner.is_aside.then(Vec::new),
     };
-    let inserters = inserters(shared, config, &target);
+    let inserters = inserters(shared, config, manner, &target);
     let (report, rest) = if inserters == 0 {
         sink.way = Way::Direct(target);
         let loaded = load(input, &options, &mut sink);
@@ -330,9 +326,20 @@ fn load_placed<R: Read>(
     Ok((report, rest, place))
 }
 
+/// `keeps_expired`: keys whose time has come are loaded, too.
+pub(crate) fn options(shared: &Shared, config: &Config, keeps_expired: bool) -> LoadOptions {
+    LoadOptions {
+        limits: value_limits(config, shared),
+        drop_before_ms: (!keeps_expired).then(super::save::clock_ms),
+        relaxed: is_relaxed(config),
+        checksum: config.rdbchecksum && !shared.persist.skip_checksum.load(Relaxed),
+        databases: shared.keyspace.databases() as u64,
+    }
+}
+
 /// How many threads put into the keyspace what this one reads; none: this one does.
-fn inserters(shared: &Shared, config: &Config, target: &Target<'_, '_>) -> usize {
-    let is_small = shared.persist.loading.total_bytes.load(Relaxed) < ALONE_BYTES;
+fn inserters(shared: &Shared, config: &Config, manner: Manner, target: &Target<'_, '_>) -> usize {
+    let is_small = !manner.is_endless && shared.persist.loading.total_bytes.load(Relaxed) < ALONE_BYTES;
     if is_small || matches!(target, Target::Held(_)) || config.key_load_delay > 0 {
         return 0;
     }
@@ -381,15 +388,20 @@ fn load_with<R: Read>(
 }
 
 /// Loads what a primary sends, keys whose time has come included: that is for the primary to say. Gives the database that
-/// the stream has selected, what was read behind the data, and the stream.
+/// the stream has selected, what was read behind the data, and the stream. `bytes`: how long it is, where that is known.
 pub(crate) fn from_primary<R: Read>(
     shared: &Arc<Shared>,
     config: &Config,
     target: Target<'_, '_>,
     input: R,
+    bytes: Option<u64>,
 ) -> Result<Taken<R>, String> {
     let is_aside = !std::ptr::eq(target.keyspace(), &raw const shared.keyspace);
-    let manner = Manner { is_aof_base: true, is_aside, ..Manner::default() };
+    let manner = Manner { is_aof_base: true, is_aside, is_endless: bytes.is_none(), ..Manner::default() };
+    let figures = &shared.persist.loading;
+    figures.started_s.store(super::save::clock_ms() / 1000, Relaxed);
+    figures.loaded_bytes.store(0, Relaxed);
+    figures.total_bytes.store(bytes.unwrap_or(0), Relaxed);
     let (report, rest, place) = load_placed(shared, config, target, input, manner, 0).map_err(|fault| {
         explain(shared, &fault);
         fault.to_string()

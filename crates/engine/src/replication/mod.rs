@@ -5,6 +5,7 @@
 
 pub mod farewell;
 mod own_keys;
+mod peek;
 pub mod sync;
 pub mod upstream;
 mod waits;
@@ -71,6 +72,8 @@ pub struct Upstream {
     pub host: Vec<u8>,
     pub port: u16,
     pub link: Link,
+    /// It has been up since this primary was chosen.
+    pub worked: bool,
     /// Unix ms of the last byte from it; 0: none yet.
     pub heard_ms: i64,
     pub down_since_ms: i64,
@@ -383,6 +386,7 @@ impl Replication {
             host: host.to_vec(),
             port,
             link: Link::Connect,
+            worked: false,
             heard_ms: 0,
             down_since_ms: now_ms,
             sync_read: 0,

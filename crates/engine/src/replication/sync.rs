@@ -1,6 +1,7 @@
 //! The data set for replicas: a snapshot that begins at an offset of the stream.
 
 use super::gate;
+use super::peek::Peeked;
 use crate::config::Config;
 use crate::log::Level;
 use crate::outbox::Outbox;
@@ -111,6 +112,8 @@ pub struct Incoming<'a> {
     pub offset: u64,
     /// What the stream has selected there, where that is known beside the data.
     pub db: Option<DbIndex>,
+    /// How long the data are, where that was told.
+    pub bytes: Option<u64>,
 }
 
 /// Replaces all data by those of a primary. `whole` judges, once they are read, whether nothing is missing. Gives the
@@ -122,10 +125,36 @@ pub fn load_from_primary<R: Read>(
     input: R,
     whole: impl FnOnce(Vec<u8>, R) -> Result<Vec<u8>, String>,
 ) -> Result<(DbIndex, Vec<u8>), String> {
+    let mut input = Peeked::new(input);
+    if let Some(keys) = keys_at_stake(shared, what)
+        && input.is_empty(&load::options(shared, &shared.config.load(), true))
+    {
+        return Err(format!(
+            "The primary has come back with another history and without a key: the {keys} keys that are here are kept. \
+             REPLICAOF NO ONE goes on with them, and REPLICAOF with its address behind that drops them"
+        ));
+    }
+    let whole = |mut rest: Vec<u8>, input: Peeked<R>| {
+        let (more, input) = input.into_rest();
+        rest.extend_from_slice(&more);
+        whole(rest, input)
+    };
     match manner {
         Manner::Replace => replace(shared, what, input, whole),
         Manner::Aside => load_aside(shared, what, input, whole),
     }
+}
+
+/// How many keys we have of a primary that we have followed since it was chosen, where it sends another history now: it
+/// was started again, and if it kept nothing, ours are all that is left.
+fn keys_at_stake(shared: &Shared, what: Incoming<'_>) -> Option<u64> {
+    let is_other = shared.replication.with(|state| {
+        let worked = state.primary.as_ref().is_some_and(|primary| primary.worked);
+        worked && state.resumable && state.ids.id != *what.id
+    });
+    let count = |db| shared.keyspace.stats(DbIndex(db)).keys as u64;
+    let keys = (0..shared.keyspace.databases() as u32).map(count).sum();
+    (is_other && keys > 0).then_some(keys)
 }
 
 /// Why our replicas must come anew.
@@ -165,7 +194,7 @@ fn replace<R: Read>(
         empty(shared, &mut space);
     }
     let target = Target::Shards(shared.keyspace.unlocked());
-    let result = load::from_primary(shared, &config, target, input)
+    let result = load::from_primary(shared, &config, target, input, what.bytes)
         .and_then(|taken| Ok((taken.db, whole(taken.rest, taken.input)?)));
     let mut space = shared.keyspace.lock_all();
     let outcome =
@@ -248,8 +277,8 @@ fn load_aside<R: Read>(
     let name = if of_one_history { "async-loading" } else { "loading" };
     log(shared, &format!("PRIMARY <-> REPLICA sync: Loading DB in memory beside the old one ({name})"));
     let mut libraries = Vec::new();
-    let result =
-        load::from_primary(shared, &config, Target::Shards(aside.unlocked()), input).and_then(|taken| {
+    let result = load::from_primary(shared, &config, Target::Shards(aside.unlocked()), input, what.bytes)
+        .and_then(|taken| {
             libraries = taken.libraries;
             Ok((taken.db, whole(taken.rest, taken.input)?))
         });

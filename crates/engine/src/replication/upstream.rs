@@ -249,6 +249,7 @@ pub fn set_link(shared: &Shared, epoch: u64, link: Link) -> bool {
         primary.link = link;
         if link == Link::Connected {
             primary.heard_ms = now_ms;
+            primary.worked = true;
             primary.failover = false;
         }
         set_link_down(shared, link != Link::Connected);

@@ -15,14 +15,12 @@ const NAP: Duration = Duration::from_millis(1);
 pub struct Fanout {
     pub links: Vec<Link>,
     shared: Arc<Shared>,
-    timeout: Duration,
     pub mark: [u8; 40],
 }
 
 impl Fanout {
-    /// `timeout`: how long a socket may take nothing.
-    pub fn new(links: Vec<Link>, shared: Arc<Shared>, timeout: Duration, mark: [u8; 40]) -> Fanout {
-        Fanout { links, shared, timeout, mark }
+    pub fn new(links: Vec<Link>, shared: Arc<Shared>, mark: [u8; 40]) -> Fanout {
+        Fanout { links, shared, mark }
     }
 
     /// The transfer's end.
@@ -40,7 +38,8 @@ impl Fanout {
     }
 }
 
-fn send(link: &mut Link, bytes: &[u8], timeout: Duration) -> io::Result<()> {
+/// Fails where the socket takes nothing for `repl-timeout`, which may be set meanwhile, or nobody wants the data any more.
+fn send(link: &mut Link, bytes: &[u8], shared: &Shared) -> io::Result<()> {
     link.say(bytes);
     let mut left = link.unsent();
     let mut moved = Instant::now();
@@ -49,8 +48,11 @@ fn send(link: &mut Link, bytes: &[u8], timeout: Duration) -> io::Result<()> {
         if link.unsent() < left {
             left = link.unsent();
             moved = Instant::now();
-        } else if moved.elapsed() > timeout {
+        } else if moved.elapsed() > Duration::from_secs(shared.config.load().repl_timeout) {
             return Err(ErrorKind::TimedOut.into());
+        }
+        if shared.persist.job.lock().as_ref().is_some_and(|job| job.is_over()) {
+            return Err(io::Error::other("the snapshot has ended"));
         }
         std::thread::sleep(NAP);
     }
@@ -68,10 +70,9 @@ fn look_at(link: &mut Link) -> io::Result<()> {
 
 impl Write for Fanout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let timeout = self.timeout;
         let shared = &self.shared;
         self.links.retain_mut(|link| {
-            let sent = if bytes.is_empty() { look_at(link) } else { send(link, bytes, timeout) };
+            let sent = if bytes.is_empty() { look_at(link) } else { send(link, bytes, shared) };
             if let Err(error) = &sent {
                 let address = link.address();
                 let text = if error.kind() == ErrorKind::TimedOut {

@@ -180,6 +180,11 @@ impl Replicas {
         let mut small = false;
         for slot in 0..self.links.len() {
             let Some(link) = self.links[slot].as_mut() else { continue };
+            if link.member.info.kill.load(Relaxed) {
+                // What is written behind a CLIENT KILL isn't for it any more.
+                self.drop_link(shared, slot, "Connection with replica was killed");
+                continue;
+            }
             let before = link.position();
             let sends_file = matches!(link.phase, Phase::SendFile { .. });
             if !link.blocked
@@ -567,7 +572,7 @@ impl Replicas {
         let slots: Vec<usize> =
             (0..self.links.len()).filter(|&slot| self.links[slot].as_ref().is_some_and(alike)).collect();
         let begun = if diskless {
-            self.sync_to_sockets(shared, config, &slots, what)
+            self.sync_to_sockets(shared, &slots, what)
         } else {
             self.sync_to_file(shared, config, &slots, what)
         };
@@ -576,23 +581,16 @@ impl Replicas {
         }
     }
 
-    fn sync_to_sockets(
-        &mut self,
-        shared: &Arc<Shared>,
-        config: &Config,
-        slots: &[usize],
-        what: Wanted,
-    ) -> io::Result<()> {
+    fn sync_to_sockets(&mut self, shared: &Arc<Shared>, slots: &[usize], what: Wanted) -> io::Result<()> {
         let mut links: Vec<Link> = slots.iter().filter_map(|&slot| self.links[slot].take()).collect();
         for link in &mut links {
             let _ = link.transport.deregister(self.poll.registry());
         }
-        let timeout = Duration::from_secs(config.repl_timeout);
         let mark: [u8; 40] = mark();
         let handle = self.handle.clone();
         let apart = links.iter().any(|link| link.member.replica.conf.rdb_channel);
         let mut awaited = Vec::new();
-        let mut fanout = Some(Fanout::new(links, shared.clone(), timeout, mark));
+        let mut fanout = Some(Fanout::new(links, shared.clone(), mark));
         let open = |start: &Start| {
             let mut out = fanout.take().ok_or(io::ErrorKind::Other)?;
             // The stream may go on at once: nobody may take what it needs before we look again.
@@ -626,8 +624,10 @@ impl Replicas {
                 }
             }
         };
+        let had_log = shared.replication.backlog.extent().active;
         let how = if apart { "dual-channel" } else { "normal sync" };
         let started = sync::start(shared, what, open, done)?;
+        awaited.iter().for_each(|awaited| tell_what_is_kept(shared, awaited, had_log));
         self.awaited.append(&mut awaited);
         shared.replication.waiting_psync.store(self.awaited.len(), Relaxed);
         match (started, fanout) {
@@ -701,6 +701,19 @@ fn announce(link: &mut Link, start: &Start) {
         link.say(format!("+FULLRESYNC {} {}\r\n", start.id, start.offset).as_bytes());
     }
     link.set_position(start.offset);
+}
+
+/// For whoever looks why the log grows.
+fn tell_what_is_kept(shared: &Shared, awaited: &AwaitedMain, had_log: bool) {
+    let (address, id) = (awaited.member.replica.address(), awaited.member.info.id.0);
+    let tail = awaited.position;
+    let debug = |text: String| shared.host.log(Level::Debug, &text);
+    if had_log {
+        debug(format!("Add rdb replica {address} (client {id}), tracking repl-backlog tail {tail}"));
+    } else {
+        debug(format!("Add rdb replica {address} (client {id}), no repl-backlog to track yet"));
+        debug(format!("Attach replica rdb client {id} to the repl-backlog that begins at {tail}"));
+    }
 }
 
 fn send_file(link: &mut Link, config: &Config) -> io::Result<()> {

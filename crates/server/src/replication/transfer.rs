@@ -46,8 +46,8 @@ impl Attempt<'_> {
         loaded
     }
 
-    fn incoming<'p>(&self, place: &'p Place) -> Incoming<'p> {
-        Incoming { epoch: self.epoch, id: &place.id, offset: place.offset, db: place.db }
+    fn incoming<'p>(&self, place: &'p Place, bytes: Option<u64>) -> Incoming<'p> {
+        Incoming { epoch: self.epoch, id: &place.id, offset: place.offset, db: place.db, bytes }
     }
 
     fn load_directly(
@@ -61,6 +61,7 @@ impl Attempt<'_> {
             log(self.shared, "PRIMARY <-> REPLICA sync: Loading DB in memory");
         }
         let left = if let Preamble::Bytes(n) = frame { *n } else { u64::MAX };
+        let bytes = (left != u64::MAX).then_some(left);
         let inflow = Inflow { attempt: self, wire, left, read: 0, told: Instant::now() };
         // Before the mark has come, or all bytes, the data aren't whole.
         let whole = |rest: Vec<u8>, inflow: Inflow<'_, '_>| {
@@ -83,7 +84,7 @@ impl Attempt<'_> {
             }
             Ok(Vec::new())
         };
-        load_from_primary(self.shared, self.incoming(place), manner, inflow, whole).map(|(db, _)| db)
+        load_from_primary(self.shared, self.incoming(place, bytes), manner, inflow, whole).map(|(db, _)| db)
     }
 
     /// Clients see the old data until the new ones are all here.
@@ -131,7 +132,8 @@ impl Attempt<'_> {
         log(self.shared, "PRIMARY <-> REPLICA sync: Loading DB in memory");
         let input = Living { file: input, wire, told: Instant::now() };
         let whole = |rest, _: Living<'_>| Ok(rest);
-        let loaded = load_from_primary(self.shared, self.incoming(place), Manner::Replace, input, whole);
+        let loaded =
+            load_from_primary(self.shared, self.incoming(place, Some(read)), Manner::Replace, input, whole);
         let persists = !self.config.save.points.is_empty() || self.config.appendonly;
         if self.config.rdb_del_sync_files && !persists {
             // It is gone already, or it stays.

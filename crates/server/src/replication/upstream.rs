@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// From the beginning of one attempt to the next.
+/// From the beginning of one attempt to the next, where the first came to nothing. A link that worked is made anew at
+/// once: the longer that takes, the more of the log is gone.
 const RETRY: Duration = Duration::from_secs(1);
 const CHUNK: usize = 128 << 10;
 
@@ -32,8 +33,13 @@ pub fn run(shared: &Arc<Shared>) {
         if let Err(error) = attempt.run() {
             shared.host.log(Level::Warning, &error);
         }
+        let worked = shared
+            .replication
+            .with(|state| state.primary.as_ref().is_some_and(|primary| primary.link == Link::Connected));
         set_link(shared, epoch, Link::Connect);
-        while begun.elapsed() < RETRY && shared.replication.epoch() == epoch {
+        // Where a primary ends every link at once, it is asked that often.
+        let pause = if worked { LOOK } else { RETRY };
+        while begun.elapsed() < pause && shared.replication.epoch() == epoch {
             std::thread::sleep(LOOK);
         }
     }

@@ -1,0 +1,164 @@
+//! A full sync of many keys, between the reference and us: how long it takes, what the primary's clients notice, and what
+//! memory it takes there.
+
+use super::{follow, info, number, until, until_caught_up};
+use crate::disk::load::{place, status};
+use crate::server::own_program;
+use crate::{Client, Server, peers};
+use kara_base::rng::Rng;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Volume {
+    pub keys: u64,
+    pub value_bytes: u64,
+    /// Clients of the primary that go on writing, and their pause between two writes.
+    pub clients: u64,
+    pub pause: Duration,
+    /// How long they are watched before the sync.
+    pub before: Duration,
+}
+
+/// Who syncs from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Stock,
+    Kara,
+}
+
+/// Every pair, the reference's own first.
+pub const WAYS: [(Side, Side); 4] = [
+    (Side::Stock, Side::Stock),
+    (Side::Kara, Side::Stock),
+    (Side::Stock, Side::Kara),
+    (Side::Kara, Side::Kara),
+];
+
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncFigures {
+    /// From REPLICAOF until the replica's link is up.
+    pub seconds: f64,
+    /// p99.9 of the primary's clients in ms: before, and until the link was up.
+    pub before_ms: f64,
+    pub during_ms: f64,
+    /// Requests a second of all clients, before and meanwhile.
+    pub before_rate: f64,
+    pub during_rate: f64,
+    /// Resident bytes of the primary's process before the sync and at their peak, and the most that its replication
+    /// log took.
+    pub resident_bytes: u64,
+    pub peak_bytes: u64,
+    pub log_bytes: u64,
+}
+
+impl SyncFigures {
+    /// The peak without the log, by the memory before.
+    pub fn memory_ratio(&self) -> f64 {
+        self.peak_bytes.saturating_sub(self.log_bytes) as f64 / self.resident_bytes.max(1) as f64
+    }
+}
+
+impl Side {
+    fn start(self, more: &[&str]) -> Server {
+        let program = match self {
+            Side::Kara => own_program(),
+            Side::Stock => with_allocator(),
+        };
+        let arguments = [&["--save", "", "--repl-diskless-sync-delay", "0"], more].concat();
+        Server::start_program(&program, &arguments)
+    }
+}
+
+/// The reference with the allocator of its own builds, where `cargo xtask bench` has made that.
+fn with_allocator() -> PathBuf {
+    let plain = peers().join("bin/valkey-server-9.1.2");
+    let with = peers().join("bin/valkey-server-9.1.2-jemalloc");
+    if with.exists() { with } else { plain }
+}
+
+/// Latencies in ms of writes over random keys until told to stop.
+fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> Vec<f64> {
+    let mut rng = Rng::new(seed);
+    let value = "x".repeat(usize::try_from(volume.value_bytes).unwrap_or(64));
+    let mut latencies = Vec::new();
+    while !stop.load(Relaxed) {
+        let key = format!("key:{}", rng.next_u64() % volume.keys);
+        let begun = Instant::now();
+        let reply = client.call(&["SET", &key, &value]);
+        latencies.push(begun.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(reply.text(), "OK");
+        if !volume.pause.is_zero() {
+            std::thread::sleep(volume.pause);
+        }
+    }
+    latencies
+}
+
+/// All clients write while `work` runs; their latencies, and requests a second.
+fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> (Vec<f64>, f64) {
+    let stop = AtomicBool::new(false);
+    let begun = Instant::now();
+    let latencies: Vec<f64> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..volume.clients)
+            .map(|n| {
+                let (mut client, stop) = (primary.client(), &stop);
+                scope.spawn(move || write(&mut client, volume, n + 1, stop))
+            })
+            .collect();
+        work();
+        stop.store(true, Relaxed);
+        writers.into_iter().flat_map(|writer| writer.join().unwrap_or_default()).collect()
+    });
+    let rate = latencies.len() as f64 / begun.elapsed().as_secs_f64();
+    (latencies, rate)
+}
+
+/// Fills a primary and lets a replica follow it.
+///
+/// # Panics
+/// Where the sync doesn't come off, or a key is missing behind it.
+pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigures {
+    let (primary, replica) = (way.0.start(more), way.1.start(more));
+    let (mut p, mut r) = (primary.client(), replica.client());
+    for client in [&mut p, &mut r] {
+        let _ = client.set_timeout(Duration::from_secs(600));
+    }
+    let filled = p.run(&format!("DEBUG POPULATE {} key {}", volume.keys, volume.value_bytes));
+    assert_eq!(filled.text(), "OK");
+    let (mut before, before_rate) = meanwhile(&primary, volume, || std::thread::sleep(volume.before));
+    let resident_bytes = status(primary.pid(), "VmRSS");
+    // The peak begins anew.
+    let _ = std::fs::write(format!("/proc/{}/clear_refs", primary.pid()), "5");
+    let (mut took, mut log_bytes) = (Duration::ZERO, 0);
+    let (mut during, during_rate) = meanwhile(&primary, volume, || {
+        let begun = Instant::now();
+        follow(&replica, primary.port());
+        let deadline = begun + Duration::from_secs(300);
+        while info(&mut r, "replication", "master_link_status") != "up" {
+            assert!(Instant::now() < deadline, "{way:?}: no full sync\n{}", replica.log_tail());
+            log_bytes = log_bytes.max(number(&mut p, "memory", "mem_total_replication_buffers"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        took = begun.elapsed();
+        log_bytes = log_bytes.max(number(&mut p, "memory", "mem_total_replication_buffers"));
+    });
+    let peak_bytes = status(primary.pid(), "VmHWM");
+    let what = format!("{way:?}");
+    until_caught_up(&what, &mut p, &mut r);
+    until(&format!("{what}: as many keys"), || p.run("DBSIZE") == r.run("DBSIZE"));
+    assert_eq!(number(&mut p, "stats", "sync_full"), 1, "{what}: it took more than one");
+    SyncFigures {
+        seconds: took.as_secs_f64(),
+        before_ms: place(&mut before, 999),
+        during_ms: place(&mut during, 999),
+        before_rate,
+        during_rate,
+        resident_bytes,
+        peak_bytes,
+        log_bytes,
+    }
+}
