@@ -302,6 +302,9 @@ impl Replicas {
         info.set_flag(ClientFlags::REPLICA, true);
         let ip = info.addr.rsplit_once(':').map_or(info.addr.as_str(), |(ip, _)| ip);
         let ip = ip.trim_start_matches('[').trim_end_matches(']').to_owned();
+        // The log is as long as it is set to be now, and as those need it who are still there.
+        shared.replication.backlog.resize(shared.config.load().repl_backlog_size);
+        shared.replication.keep_for(self.awaited.iter().map(|awaited| awaited.position));
         let verdict = shared.replication.judge(&request);
         let knows_psync = request.psync.is_some();
         let SyncRequest { psync, conf } = request;
