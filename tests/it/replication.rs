@@ -107,7 +107,9 @@ fn synced_pair(more: &[&str]) -> (Server, Server, Client, Client) {
     let (primary, replica) = (Product::Kara.start(more), Product::Kara.start(more));
     follow(&replica, primary.port());
     until_linked("pair", &replica);
-    let (p, r) = (primary.client(), replica.client());
+    let (mut p, r) = (primary.client(), replica.client());
+    // The primary knows a moment later.
+    until("online", || info(&mut p, "replication", "slave0").contains("state=online"));
     (primary, replica, p, r)
 }
 
@@ -138,14 +140,24 @@ fn a_restart_goes_on_with_a_partial_resync() {
     until_equal("replica restarted", &mut p, &mut r);
 }
 
+/// Sends a signal that stops a process or lets it go on, and waits until all its threads have.
+fn signal_and_wait(server: &Server, signal: &str) {
+    let done = std::process::Command::new("kill").args([signal, &server.pid().to_string()]).status();
+    assert!(done.unwrap().success());
+    let stopped = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let stat =
+            |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        tasks.flatten().all(|task| stat(task).rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T')))
+    };
+    until("all threads follow the signal", || stopped() == (signal == "-STOP"));
+}
+
 /// Shutdown waits for a replica that is behind, and can be given up.
 #[test]
 fn shutdown_waits_for_replicas() {
     let (mut primary, replica, mut p, mut r) = synced_pair(&["--shutdown-timeout", "60"]);
-    let stop = |signal: &str| {
-        let done = std::process::Command::new("kill").args([signal, &replica.pid().to_string()]).status();
-        assert!(done.unwrap().success());
-    };
+    let stop = |signal: &str| signal_and_wait(&replica, signal);
     stop("-STOP");
     p.run("INCR k");
     let mut other = primary.client();
@@ -284,12 +296,10 @@ fn lag_is_told() {
     let (_primary, replica, mut p, mut r) = synced_pair(&[]);
     let line = info(&mut p, "replication", "slave0");
     assert!(line.contains("state=online") && line.contains("lag=0") || line.contains("lag=1"), "{line}");
-    let done = std::process::Command::new("kill").args(["-STOP", &replica.pid().to_string()]).status();
-    assert!(done.unwrap().success());
+    signal_and_wait(&replica, "-STOP");
     std::thread::sleep(Duration::from_millis(2500));
     let line = info(&mut p, "replication", "slave0");
-    let done = std::process::Command::new("kill").args(["-CONT", &replica.pid().to_string()]).status();
-    assert!(done.unwrap().success());
+    signal_and_wait(&replica, "-CONT");
     assert!(["lag=2", "lag=3"].iter().any(|lag| line.contains(lag)), "{line}");
     until("heard of again", || number(&mut r, "replication", "master_last_io_seconds_ago") <= 1);
 }
