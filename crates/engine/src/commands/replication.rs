@@ -5,6 +5,7 @@ use crate::clients::{ClientFlags, ClientKind};
 use crate::log::Level;
 use crate::replication::{Failover, Link, SyncRequest};
 use crate::shared::Hold;
+use kara_replication::ids::Refused;
 use kara_replication::replica::{Filter, ReplicaConf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -71,6 +72,13 @@ fn psync(cx: &mut Cx) -> Outcome {
     };
     if let Some(reason) = refused {
         replication.count_refusal(reason);
+        if reason == Refused::OutOfRange {
+            let address = &cx.session.info.addr;
+            let text = format!(
+                "Unable to partial resync with replica {address} for lack of backlog (Replica request was: {offset})."
+            );
+            cx.shared.host.log(Level::Notice, &text);
+        }
         let text = format!(
             "Dual channel replication: Replica {} is capable of dual channel synchronization, and partial sync isn't \
              possible. Full sync will continue with dedicated RDB channel.",

@@ -166,6 +166,8 @@ pub struct Replication {
     pub shutdown: farewell::Farewell,
     /// Memory in buffers of links to replicas.
     pub link_bytes: AtomicU64,
+    /// Ends the link to a primary that is ours no more.
+    pub hang_up: upstream::HangUp,
     waits: waits::Waits,
     pub(crate) own_keys: own_keys::OwnKeys,
 }
@@ -209,6 +211,7 @@ impl Default for Replication {
             buffered: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             stops_at_snapshot: AtomicBool::new(false),
+            hang_up: upstream::HangUp::default(),
             shutdown: farewell::Farewell::default(),
             link_bytes: AtomicU64::new(0),
             waits: waits::Waits::default(),
@@ -396,6 +399,7 @@ impl Replication {
             failover,
         });
         self.epoch.fetch_add(1, SeqCst);
+        self.hang_up.now();
         self.set_gate(gate::REPLICA | gate::LINK_DOWN, true);
         drop(state);
         shared.config.update(|config| config.replicaof.0 = Some((host.to_vec(), port)));
@@ -416,6 +420,7 @@ impl Replication {
             return;
         }
         self.epoch.fetch_add(1, SeqCst);
+        self.hang_up.now();
         let end = self.backlog.end();
         state.ids.shift(new_id(), end);
         state.resumable = true;

@@ -37,6 +37,29 @@ pub struct Stream {
     held_back: bool,
 }
 
+/// How the link to our primary is ended at once, so that it doesn't count us among its replicas any longer.
+#[derive(Default)]
+pub struct HangUp(parking_lot::Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for HangUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HangUp")
+    }
+}
+
+impl HangUp {
+    /// What ends the link that there is now.
+    pub fn set(&self, end: Box<dyn FnOnce() + Send>) {
+        *self.0.lock() = Some(end);
+    }
+
+    pub(super) fn now(&self) {
+        if let Some(end) = self.0.lock().take() {
+            end();
+        }
+    }
+}
+
 /// More than this isn't read from the primary while it can't be run.
 const MAX_HELD_BACK: usize = 16 << 20;
 

@@ -51,6 +51,12 @@ impl Attempt<'_> {
         log(self.shared, &format!("Connecting to PRIMARY {host}:{}", self.primary.port));
         set_link(self.shared, self.epoch, Link::Connecting);
         let mut wire = self.connect()?;
+        if let Ok(socket) = wire.stream.try_clone() {
+            self.shared.replication.hang_up.set(Box::new(move || {
+                // It is gone already, or goes now.
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }));
+        }
         log(self.shared, "PRIMARY <-> REPLICA sync started");
         set_link(self.shared, self.epoch, Link::Handshake);
         let db = match self.shake_hands(&mut wire)? {
