@@ -20,7 +20,7 @@ import redis
 import chart
 
 PASSWORD = "pass word's \"$x"
-SECRETS = {"VALKEY_PASSWORD": PASSWORD, "MASTER_PASSWORD": PASSWORD}
+SECRETS = {"VALKEY_PASSWORD": PASSWORD, "MASTER_PASSWORD": PASSWORD, "VALKEY_USER_1_PASSWORD": "--app's > \"word"}
 
 
 def own_namespaces():
@@ -71,6 +71,7 @@ def main(programs):
     primary, first = start("primary", programs)
     # One network for both here, so another port; the arguments are the manifest's.
     recovery, second = start("disaster-recovery", programs, "; port 6380; metrics-port 9122")
+    shared, third = start("replicas", programs, "; port 6381; metrics-port 9123")
     try:
         one = redis.Redis(port=6379, password=PASSWORD, socket_timeout=10)
         two = redis.Redis(port=6380, socket_timeout=10)
@@ -83,21 +84,30 @@ def main(programs):
             pass
         else:
             raise AssertionError("no password was asked for")
+        app = redis.Redis(port=6381, username="app", password=SECRETS["VALKEY_USER_1_PASSWORD"], socket_timeout=10)
+        until("a user's own password", app.ping)
+        assert app.get("app:a") is None
+        for refused in (lambda: app.get("other"), app.flushall):
+            try:
+                refused()
+            except redis.exceptions.NoPermissionError:
+                continue
+            raise AssertionError("the user may do more than the chart says")
         one.set("a", "1")
         until("replication", lambda: two.get("a") == b"1")
         until("readiness", lambda: page(9121, "/readyz") == page(9122, "/readyz") == "ok\n")
         assert "valkey_connected_replicas 1\n" in page(9121, "/metrics")
         assert re.search(r"redis_master_link_up\{.*\} 1\n", page(9122, "/metrics"))
-        for process in (recovery, primary):
+        for process in (recovery, primary, shared):
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0, process.returncode
         assert pathlib.Path(first, "dump.rdb").exists()
     except BaseException:
-        for folder in (first, second):
+        for folder in (first, second, third):
             print(pathlib.Path(folder, "log").read_text(errors="replace")[-3000:])
         raise
     finally:
-        for process, folder in ((primary, first), (recovery, second)):
+        for process, folder in ((primary, first), (recovery, second), (shared, third)):
             process.kill()
             process.wait()
             subprocess.run(["rm", "-r", folder], check=False)

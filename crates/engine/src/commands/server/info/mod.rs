@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::session::Origin;
 use crate::shared::Shared;
 use crate::stats::{Totals, WorkerStats};
+use kara_base::alloc::used_memory;
 use kara_base::ids::DbIndex;
 use kara_keyspace::DbStats;
 use std::fmt::{Display, Write as _};
@@ -126,6 +127,8 @@ struct Facts<'a> {
     cx: View<'a>,
     dbs: Vec<DbStats>,
     totals: Totals,
+    /// Bytes in use before this page took some itself: at `maxmemory` a page of 8 KB would show more than the limit.
+    used: u64,
 }
 
 fn info(cx: &mut Cx) -> Outcome {
@@ -136,14 +139,19 @@ fn info(cx: &mut Cx) -> Outcome {
 
 /// INFO's text with the named sections; the default ones without names.
 pub(crate) fn report(cx: &mut Cx, names: &[&[u8]]) -> String {
+    let used = used_memory();
     let dbs = database_stats(cx);
-    text(View::of(cx), dbs, names)
+    page(View::of(cx), dbs, names, used)
 }
 
 /// The same for whoever knows the databases' sizes already.
 pub(crate) fn text(view: View, dbs: Vec<DbStats>, names: &[&[u8]]) -> String {
+    page(view, dbs, names, used_memory())
+}
+
+fn page(view: View, dbs: Vec<DbStats>, names: &[&[u8]], used: u64) -> String {
     let wanted: Vec<&Section> = SECTIONS.iter().filter(|section| is_wanted(section, names)).collect();
-    let facts = Facts { totals: view.shared.stats.totals(), dbs, cx: view };
+    let facts = Facts { totals: view.shared.stats.totals(), dbs, used, cx: view };
     let mut page = Page::default();
     for section in wanted {
         page.title(section.title);

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) fn memory(facts: &Facts, page: &mut Page) {
     let (shared, config) = (facts.cx.shared, facts.cx.config);
-    let m = MemoryUse::now(facts.cx, &facts.dbs);
+    let mut m = MemoryUse::now(facts.cx, &facts.dbs);
+    m.used = facts.used;
     let sized = |page: &mut Page, name: &str, bytes: u64| {
         page.field(name, bytes);
         page.field(&format!("{name}_human"), human_bytes(bytes));
