@@ -496,8 +496,8 @@ mod tests {
 
     #[test]
     fn the_suite_s_output_is_read() {
-        let said = "\x1b[32m[ok]: SET and GET (12 ms)\x1b[0m\n[err]: LPOS (in tests) in a.tcl\nnoise [ok]\n[skip]: x\n[left out]: y\n";
-        let result = read(&format!("{said}\x1b[31m[exception]: Executing test client: boom.\x1b[0m\n"));
+        let said = "\x1b[32m[ok]: SET and GET (12 ms)\x1b[0m\n[err]: LPOS (in tests) in a.tcl\nnoise [ok]\n[skip]: x\n";
+        let result = read(&format!("{said}[left out]: y\n\x1b[31m[exception]: Executing test client: boom.\x1b[0m\n"));
         assert_eq!(result.passed, ["SET and GET"]);
         assert_eq!(result.failed, ["LPOS (in tests) in a.tcl", "Executing test client: boom."]);
         assert_eq!(result.skipped, 1);
