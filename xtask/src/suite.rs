@@ -75,7 +75,8 @@ pub fn run(arguments: &[String]) -> Outcome {
             .last()
             .is_some_and(|name| ends.iter().any(|(u, t)| *u == unit && name.starts_with(t)));
         let is_through = BY_TIME.contains(&unit.as_str()) && result.ended == "exit status: 0";
-        let enough = result.passed.len() + excusable + result.left_out >= wanted || ended_excused || is_through;
+        let enough =
+            result.passed.len() + excusable + result.left_out >= wanted || ended_excused || is_through;
         println!(
             "{unit}: {} of {wanted} passed, {} failed, {} skipped, {} left out, {} s, {}",
             result.passed.len(),
@@ -497,7 +498,8 @@ mod tests {
     #[test]
     fn the_suite_s_output_is_read() {
         let said = "\x1b[32m[ok]: SET and GET (12 ms)\x1b[0m\n[err]: LPOS (in tests) in a.tcl\nnoise [ok]\n[skip]: x\n";
-        let result = read(&format!("{said}[left out]: y\n\x1b[31m[exception]: Executing test client: boom.\x1b[0m\n"));
+        let result =
+            read(&format!("{said}[left out]: y\n\x1b[31m[exception]: Executing test client: boom.\x1b[0m\n"));
         assert_eq!(result.passed, ["SET and GET"]);
         assert_eq!(result.failed, ["LPOS (in tests) in a.tcl", "Executing test client: boom."]);
         assert_eq!(result.skipped, 1);
