@@ -258,7 +258,7 @@ fn io_error(error: PeerError) -> CommandError {
     CommandError::text(match error {
         PeerError::Connecting => "IOERR error or timeout connecting to the client",
         PeerError::Writing => "IOERR error or timeout writing to target instance",
-        PeerError::Reading => "IOERR error or timeout reading from target instance",
+        PeerError::Reading => "IOERR error or timeout reading to target instance",
     })
 }
 
