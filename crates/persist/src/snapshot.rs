@@ -30,6 +30,16 @@ const PART_COST: usize = 256;
 /// What one unit of the walk's budget stands for, bytes.
 const COST_BYTES: usize = 256;
 
+/// Of a processor that clients want, too, who saves a file takes a tenth of what a worker takes.
+const NICE: i32 = 10;
+
+/// Puts the calling thread behind those that serve, where the processors don't suffice for all: saving takes longer then,
+/// and clients wait less.
+pub fn give_way() {
+    // It may be refused, and saving goes on as it is. On Linux this is the thread's value, not the process's.
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
+
 /// Records of one database.
 #[derive(Debug, Default)]
 pub struct Chunk {

@@ -299,6 +299,7 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
     let extension = if begun.form == Form::Commands { "aof" } else { "rdb" };
     let config = shared.config.load();
     jobs::spawn(shared, begun, move |shared, begun| {
+        kara_persist::snapshot::give_way();
         let job = begun.job.clone();
         let result = (|| {
             if let Some(old) = old {

@@ -132,6 +132,7 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
     let begun = begin(shared, config, space, JobKind::Rdb, now_ms);
     let target = path(&config.dbfilename);
     spawn(shared, begun, move |shared, begun| {
+        kara_persist::snapshot::give_way();
         let job = begun.job.clone();
         let result = write_snapshot(shared, begun, file, &target);
         let persist = &shared.persist;

@@ -484,14 +484,19 @@ impl Replication {
         self.state.lock().replicas.push(member);
     }
 
-    /// A client that is killed may be a replica: it gets the stream up to here.
+    /// A client that is killed may be a replica: nothing is kept for it any more.
     pub fn dismiss_client(&self, id: kara_base::ids::ClientId) {
         let end = self.backlog.end();
         let state = self.state.lock();
-        if let Some(member) = state.replicas.iter().find(|member| member.info.id == id) {
-            member.replica.dismiss("Connection with replica was killed", end);
-            self.backlog.nudge();
+        let Some(member) = state.replicas.iter().find(|member| member.info.id == id) else { return };
+        member.replica.dismiss("Connection with replica was killed", end);
+        drop(state);
+        // At once, so that the next look at the memory finds it gone. For those that wait for their stream's connection
+        // the thread of replicas does it: it knows their places.
+        if self.waiting_psync.load(Relaxed) == 0 {
+            self.keep_for(std::iter::empty());
         }
+        self.backlog.nudge();
     }
 
     /// It has gone.
@@ -509,6 +514,7 @@ impl Replication {
         let reads = |m: &&Arc<Member>| {
             m.is_stream()
                 && m.replica.state() != ReplicaState::WaitStart
+                && !m.info.kill.load(Relaxed)
                 && m.replica.ending().is_none_or(|e| e.end > 0)
         };
         let positions = state.replicas.iter().filter(reads).map(|m| m.replica.position.load(Relaxed));
