@@ -196,7 +196,6 @@ fn lay_out(options: &Options) -> Outcome<PathBuf> {
     forget_settings(&copy.join("tests/integration/corrupt-dump.tcl"))?;
     forget_settings(&copy.join("tests/integration/corrupt-dump-fuzzer.tcl"))?;
     forget_settings(&copy.join("tests/integration/rdb.tcl"))?;
-    forget_settings(&copy.join("tests/unit/introspection.tcl"))?;
     forget_settings(&copy.join("tests/integration/replication.tcl"))?;
     for file in COPIED {
         let _ = fs::copy(options.tree.join(file), copy.join(file));
@@ -328,12 +327,6 @@ fn forget_settings(file: &Path) -> Outcome {
             continue;
         }
         if line.contains("config set dynamic-hz") {
-            continue;
-        }
-        if line.trim() == "set skip_configs {" {
-            // Newer than the test, and immutable.
-            kept.push_str(line);
-            kept.push_str("\n            cluster-databases hash-seed mptcp repl-mptcp\n");
             continue;
         }
         let mut words = line.to_owned();

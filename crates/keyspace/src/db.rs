@@ -130,12 +130,12 @@ impl Db {
         (entry, found.is_none())
     }
 
-    /// Puts an entry in, returning the one of the same key that it takes the place of.
     /// Lays an empty table out for so many entries.
     pub fn reserve(&mut self, entries: usize) {
         self.table.reserve(entries);
     }
 
+    /// Puts an entry in, returning the one of the same key that it takes the place of.
     pub fn insert(&mut self, guard: &mut Guard, hash: u64, entry: Entry) -> (&mut Entry, Option<Entry>) {
         let replaced = self.remove(guard, hash, entry.key());
         if let Some(old) = &replaced {

@@ -157,11 +157,16 @@ impl Keyspace {
     #[inline]
     pub(crate) fn acquire(&self, shard: ShardId) -> Option<MutexGuard<'_, Shard>> {
         let lock = &self.shards[shard.0 as usize];
+        lock.try_lock().or_else(|| self.wait_for(lock))
+    }
+
+    #[cold]
+    fn wait_for<'l>(&self, lock: &'l Mutex<Shard>) -> Option<MutexGuard<'l, Shard>> {
         let free = |_: &u32| {
             std::hint::spin_loop();
             !lock.is_locked()
         };
-        if lock.is_locked() && !self.held_long.load(Relaxed) {
+        if !self.held_long.load(Relaxed) {
             // Whether it gets the lock then is seen below.
             let _ = (0..self.spins).find(free);
         }

@@ -63,9 +63,9 @@ pub fn run(arguments: &[String]) -> Outcome {
 }
 
 fn words(words: &[&str]) -> Vec<u8> {
-    let mut out = format!("*{}\r\n", words.len());
-    words.iter().for_each(|word| out.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-    out.into_bytes()
+    let mut wire = Vec::new();
+    kara_tests::client::encode(&mut wire, words);
+    wire
 }
 
 impl Load {

@@ -128,6 +128,8 @@ struct IntoKeyspace<'a, 'k> {
     /// Bytes between two notes of how far it is.
     interval: u64,
     noted: u64,
+    /// Keys for which tables were laid out.
+    believed: u64,
     place: Place,
     /// The file's place is to become ours, before its first key.
     takes_place: bool,
@@ -216,8 +218,11 @@ impl LoadSink for IntoKeyspace<'_, '_> {
     fn expects(&mut self, db: u32, keys: u64) {
         let bytes = self.shared.persist.loading.total_bytes.load(Relaxed);
         let most = if bytes == 0 { STREAM_KEYS_MAX } else { bytes / RECORD_MIN };
+        // Of all databases together.
+        let keys = keys.min(most.saturating_sub(self.believed));
         if !matches!(self.way, Way::Direct(Target::Held(_))) {
-            self.keyspace.reserve(DbIndex(db), usize::try_from(keys.min(most)).unwrap_or(0));
+            self.believed += keys;
+            self.keyspace.reserve(DbIndex(db), usize::try_from(keys).unwrap_or(0));
         }
     }
 
@@ -300,6 +305,7 @@ fn load_placed<R: Read>(
         base_offset,
         interval: config.loading_process_events_interval_bytes,
         noted: 0,
+        believed: 0,
         place: Place::default(),
         takes_place: manner.is_start,
         aside: manner.is_aside.then(Vec::new),

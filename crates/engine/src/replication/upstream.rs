@@ -53,7 +53,7 @@ impl HangUp {
         *self.0.lock() = Some(end);
     }
 
-    pub(super) fn now(&self) {
+    pub fn now(&self) {
         if let Some(end) = self.0.lock().take() {
             end();
         }

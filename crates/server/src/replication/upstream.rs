@@ -33,6 +33,8 @@ pub fn run(shared: &Arc<Shared>) {
         if let Err(error) = attempt.run() {
             shared.host.log(Level::Warning, &error);
         }
+        // What would end the link keeps it open, too.
+        shared.replication.hang_up.now();
         let worked = shared
             .replication
             .with(|state| state.primary.as_ref().is_some_and(|primary| primary.link == Link::Connected));
