@@ -3,6 +3,7 @@
 //! other servers of this kind.
 
 use kara_tests::disk::crash;
+use kara_tests::replication::until;
 use kara_tests::{Client, Reply, Server};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -319,7 +320,7 @@ fn a_cancelled_save_leaves_nothing() {
     let mut client = server.client();
     client.run("DEBUG POPULATE 100");
     client.run("BGSAVE");
-    assert_eq!(unfinished(&server), 1);
+    until("the saving thread has opened its file", || unfinished(&server) == 1);
     assert_eq!(client.run("BGSAVE CANCEL").text(), "Background saving cancelled");
     wait_for(&mut client, "rdb_bgsave_in_progress", "0");
     assert_eq!(unfinished(&server), 0);
@@ -331,7 +332,7 @@ fn shutdown_removes_the_file_under_way() {
     let mut client = server.client();
     client.run("DEBUG POPULATE 100");
     client.run("BGSAVE");
-    assert_eq!(unfinished(&server), 1);
+    until("the saving thread has opened its file", || unfinished(&server) == 1);
     server.shutdown("NOSAVE");
     assert_eq!(unfinished(&server), 0);
 }

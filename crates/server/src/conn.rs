@@ -63,6 +63,8 @@ pub struct Conn {
     pub ending: bool,
     /// When it was last counted as active.
     pub seen: Seen,
+    /// When it last belonged to a group commit.
+    pub committing: Seen,
     /// The peer has closed its side.
     pub eof: bool,
     /// Since when the soft output limit is exceeded.
@@ -102,6 +104,7 @@ impl Conn {
             readable: false,
             ending: false,
             seen: Seen::default(),
+            committing: Seen::default(),
             eof: false,
             soft_limit_since: None,
         }

@@ -8,7 +8,7 @@ mod mail;
 
 use crate::conn::{Conn, Sent};
 use crate::host::{Mail, ServerHost};
-use crate::pacing::Pacing;
+use crate::pacing::{GroupCommit, Pacing};
 use crate::replication::NewReplica;
 use crate::transport::Transport;
 use group::Gathered;
@@ -67,6 +67,9 @@ pub struct Worker {
     told: Vec<usize>,
     /// Connections whose answers wait for the append-only file.
     gated: Vec<usize>,
+    /// Since when, for the first of them.
+    gated_since: Tick,
+    group_commit: GroupCommit,
     /// Connections that wait until the mailboxes have room again.
     throttled: Vec<usize>,
     /// Mail that came while a connection was being served.
@@ -127,6 +130,8 @@ impl Worker {
             postponed: false,
             told: Vec::new(),
             gated: Vec::new(),
+            gated_since: now,
+            group_commit: GroupCommit::default(),
             throttled: Vec::new(),
             later: VecDeque::new(),
             seen: Vec::new(),
@@ -230,12 +235,13 @@ impl Worker {
             self.read_own_mail(None);
         }
         self.send_told();
-        self.commit();
+        let hold = self.commit();
         let stats = self.shared.stats.worker(self.index);
         stats.eventloop_cycles.add(1);
         let last_end = std::mem::replace(&mut self.turn_end, self.shared.ticker.now());
         let passed_ns = self.shared.ticker.ns_between(last_end, self.turn_end);
-        self.gather = self.pacing.after_turn(ready, passed_ns).filter(|_| self.again.is_empty());
+        let paced = self.pacing.after_turn(ready, passed_ns).filter(|_| self.again.is_empty());
+        self.gather = hold.or(paced);
         let ns = self.shared.ticker.ns_between(turn_start, self.turn_end);
         stats.eventloop_ns.add(ns);
         let commands = stats.commands_processed.get();

@@ -113,12 +113,22 @@ pub fn measure(server: &Server, size: Size) -> Figures {
     }
 }
 
-/// The longest wait in ms of a client with keys of its own, and of one that writes to the collection, while a
-/// collection of so many fields is saved.
+/// The longest waits beside a large collection, ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// Of a client with keys of its own while the collection is saved, and for as long while nothing is: what is left of
+    /// the difference is the machine's.
+    pub others_ms: f64,
+    pub others_idle_ms: f64,
+    /// Of one that writes to the collection while it is saved.
+    pub own_ms: f64,
+}
+
+/// Measures the waits beside a hash of so many fields.
 ///
 /// # Panics
 /// Where the server doesn't answer as it should.
-pub fn beside_a_large_hash(server: &Server, fields: u64) -> (f64, f64) {
+pub fn beside_a_large_hash(server: &Server, fields: u64) -> Waits {
     let mut control = server.client();
     let _ = control.set_timeout(Duration::from_secs(600));
     for first in (0..fields).step_by(1000) {
@@ -129,28 +139,35 @@ pub fn beside_a_large_hash(server: &Server, fields: u64) -> (f64, f64) {
         control.call(&words);
     }
     control.call(&["SET", "small", "0"]);
-    let stop = AtomicBool::new(false);
-    let longest = |line: &'static str| {
+    let longest = |line: &'static str, stop: &AtomicBool| {
         let mut client = server.client();
-        let stop = &stop;
-        move || {
-            let mut longest = 0.0f64;
-            while !stop.load(Relaxed) {
-                let begun = Instant::now();
-                client.run(line);
-                longest = longest.max(begun.elapsed().as_secs_f64() * 1e3);
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            longest
+        let mut longest = 0.0f64;
+        while !stop.load(Relaxed) {
+            let begun = Instant::now();
+            client.run(line);
+            longest = longest.max(begun.elapsed().as_secs_f64() * 1e3);
+            std::thread::sleep(Duration::from_micros(200));
         }
+        longest
     };
-    std::thread::scope(|scope| {
-        let others = scope.spawn(longest("INCR small"));
-        std::thread::sleep(Duration::from_millis(50));
+    let mut both = |work: &mut dyn FnMut(&mut Client)| {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| longest("INCR small", &stop));
+            std::thread::sleep(Duration::from_millis(50));
+            let own = scope.spawn(|| longest("HSET large field:7 changed", &stop));
+            work(&mut control);
+            stop.store(true, Relaxed);
+            (others.join().unwrap_or(f64::MAX), own.join().unwrap_or(f64::MAX))
+        })
+    };
+    let mut took = Duration::ZERO;
+    let (others_ms, own_ms) = both(&mut |control| {
+        let begun = Instant::now();
         assert_eq!(control.run("BGSAVE").text(), "Background saving started");
-        let own = scope.spawn(longest("HSET large field:7 changed"));
-        wait_for_save(&mut control);
-        stop.store(true, Relaxed);
-        (others.join().unwrap_or(f64::MAX), own.join().unwrap_or(f64::MAX))
-    })
+        wait_for_save(control);
+        took = begun.elapsed();
+    });
+    let (others_idle_ms, _) = both(&mut |_| std::thread::sleep(took));
+    Waits { others_ms, others_idle_ms, own_ms }
 }

@@ -209,13 +209,14 @@ impl Begun {
         let job = self.job.clone();
         let result = self.walk_all(shared, out);
         if result.is_err() {
-            job.collector.close();
-            for id in shared.keyspace.shard_ids() {
-                let ended = end(shared, &mut shared.keyspace.lock_one(id));
-                drop(ended);
-            }
+            leave_all(shared, &job);
         }
         result
+    }
+
+    /// Ends the snapshot without having written anything.
+    pub fn give_up(self, shared: &Shared) {
+        leave_all(shared, &self.job);
     }
 
     fn walk_all<W: Write>(mut self, shared: &Shared, out: W) -> io::Result<W> {
@@ -303,6 +304,15 @@ impl Begun {
             }
             std::thread::sleep(left.min(Duration::from_millis(10)));
         }
+    }
+}
+
+/// Ends the snapshot of all shards, wherever the walk is.
+fn leave_all(shared: &Shared, job: &Job) {
+    job.collector.close();
+    for id in shared.keyspace.shard_ids() {
+        let ended = end(shared, &mut shared.keyspace.lock_one(id));
+        drop(ended);
     }
 }
 

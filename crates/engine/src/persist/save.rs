@@ -120,21 +120,26 @@ pub(crate) fn save(shared: &Shared, config: &Config, space: &Locked<'_>) -> io::
     result
 }
 
-/// BGSAVE: every shard must be held, and no job under way.
+/// BGSAVE: every shard must be held, and no job under way. Nothing here waits for the disk: the file is opened by the
+/// thread that writes it, and what fails there is in the log and in INFO.
 pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io::Result<()> {
     let now_ms = clock_ms();
     shared.persist.last_try_s.store(now_s(now_ms), Relaxed);
     shared.persist.rdb_scheduled.store(false, Relaxed);
-    // A directory that can't be written to is noticed before anything begins.
-    let name = format!("temp-bg-{}.rdb", std::process::id());
-    let file = create(shared, config.rdb_save_incremental_fsync, &name);
-    let file = file.inspect_err(|_| shared.persist.set_bgsave_result(false))?;
     let begun = begin(shared, config, space, JobKind::Rdb, now_ms);
     let target = path(&config.dbfilename);
+    let incremental_sync = config.rdb_save_incremental_fsync;
     spawn(shared, begun, move |shared, begun| {
         kara_persist::snapshot::give_way();
         let job = begun.job.clone();
-        let result = write_snapshot(shared, begun, file, &target);
+        let name = format!("temp-bg-{}.rdb", std::process::id());
+        let result = match create(shared, incremental_sync, &name) {
+            Ok(file) => write_snapshot(shared, begun, file, &target),
+            Err(error) => {
+                begun.give_up(shared);
+                Err(error)
+            }
+        };
         let persist = &shared.persist;
         let took = i64::try_from(job.started.elapsed().as_secs()).unwrap_or(i64::MAX);
         persist.last_bgsave_took_s.store(took, Relaxed);
@@ -153,7 +158,8 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
                 persist.set_bgsave_result(false);
             }
         }
-    })?;
+    })
+    .inspect_err(|_| shared.persist.set_bgsave_result(false))?;
     log(shared, Level::Notice, format!("Background saving started by pid {}", std::process::id()));
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::{End, THROTTLED_POLL, Worker};
 use crate::conn::{Conn, Sent};
+use kara_engine::config::AppendFsync;
 use kara_engine::persist::aof;
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,15 +19,36 @@ impl Worker {
         let waits = wrote || aof.last_write_ok.load(Relaxed);
         if !conn.gated && waits && aof.holds_replies(&self.engine.config) {
             conn.gated = true;
+            self.group_commit.saw(&mut conn.committing);
+            if self.gated.is_empty() {
+                self.gated_since = self.shared.ticker.now();
+            }
             self.gated.push(conn.session.info.slot.load(Relaxed) as usize);
         }
     }
 
     /// At a turn's end: one write, and where that is asked for one fsync, for all its clients; then their answers. Where
-    /// it fails they go on waiting, and it is tried again.
-    pub(super) fn commit(&mut self) {
-        if self.gated.is_empty() || !aof::commit(&self.shared, &self.engine.config) {
-            return;
+    /// it fails they go on waiting, and it is tried again. With an fsync more clients may be waited for: returns how long,
+    /// and nothing is written yet.
+    pub(super) fn commit(&mut self) -> Option<Duration> {
+        if self.gated.is_empty() {
+            return None;
+        }
+        let begun = self.shared.ticker.now();
+        let durable = self.engine.config.appendfsync == AppendFsync::Always;
+        if durable && self.shared.persist.aof.last_write_ok.load(Relaxed) {
+            let waited_ns = self.shared.ticker.ns_between(self.gated_since, begun);
+            let wait = self.group_commit.wait(self.gated.len(), waited_ns);
+            if wait.is_some() {
+                return wait;
+            }
+        }
+        let is_done = aof::commit(&self.shared, &self.engine.config);
+        if durable {
+            self.group_commit.committed(self.shared.ticker.ns_between(begun, self.shared.ticker.now()));
+        }
+        if !is_done {
+            return None;
         }
         for slot in std::mem::take(&mut self.gated) {
             let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { continue };
@@ -43,6 +65,7 @@ impl Worker {
                 self.again.push(slot);
             }
         }
+        None
     }
 
     /// How long the loop may sleep: up to the next tick, the end of a wait, or that of a pause.
