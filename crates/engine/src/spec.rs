@@ -205,6 +205,30 @@ pub struct KeySpec {
     pub find: Find,
 }
 
+impl KeySpec {
+    /// The one key at this place of the arguments.
+    pub const fn key(at: u16, flags: KeyFlags) -> KeySpec {
+        KeySpec::keys(at, 0, flags)
+    }
+
+    /// The keys from `first` on up to `last`, as in [`Find::Range`].
+    pub const fn keys(first: u16, last: i16, flags: KeyFlags) -> KeySpec {
+        let find = Find::Range { last, step: 1, limit: 0 };
+        KeySpec { notes: "", flags, begin: Begin::Index(first), find }
+    }
+
+    /// At this place the number of keys, and behind it they.
+    pub const fn counted(at: u16, flags: KeyFlags) -> KeySpec {
+        let find = Find::KeyNum { num_index: 0, first: 1, step: 1 };
+        KeySpec { notes: "", flags, begin: Begin::Index(at), find }
+    }
+
+    /// The same, with a note for COMMAND's reader.
+    pub const fn noted(self, notes: &'static str) -> KeySpec {
+        KeySpec { notes, ..self }
+    }
+}
+
 /// The documentation group, as COMMAND DOCS names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -312,6 +336,19 @@ impl Arg {
         multiple_token: false,
         args: &[],
     };
+
+    /// A word that stands for itself.
+    pub const fn word(name: &'static str, token: &'static str) -> Arg {
+        Arg { name, kind: ArgKind::PureToken, token: Some(token), ..Arg::NEW }
+    }
+
+    pub const fn since(self, since: &'static str) -> Arg {
+        Arg { since, ..self }
+    }
+
+    pub const fn optional(self) -> Arg {
+        Arg { optional: true, ..self }
+    }
 }
 
 /// Which shards a command needs beside those of its extracted keys.

@@ -369,10 +369,7 @@ const LOG: Spec = Spec {
         name: "operation",
         kind: ArgKind::Oneof,
         optional: true,
-        args: &[
-            Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            Arg { name: "reset", kind: ArgKind::PureToken, token: Some("RESET"), ..Arg::NEW },
-        ],
+        args: &[Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW }, Arg::word("reset", "RESET")],
         ..Arg::NEW
     }],
     handler: Some(log),

@@ -50,12 +50,7 @@ const PFADD: Spec = Spec {
     since: "2.8.9",
     summary: "Counts elements in a HyperLogLog, creating it if there is none.",
     complexity: "O(1) for each element.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "element", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
@@ -105,12 +100,8 @@ const PFCOUNT: Spec = Spec {
     since: "2.8.9",
     summary: "Estimates how many different elements one or several HyperLogLogs have seen.",
     complexity: "O(1) for one key, O(N) with a large constant for N keys.",
-    key_specs: &[KeySpec {
-        notes: "RW because it may change the internal representation of the key, and propagate to replicas",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RW.union(KeyFlags::ACCESS))
+        .noted("RW because it may change the internal representation of the key, and propagate to replicas")],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(pfcount),
     ..Spec::NEW
@@ -154,18 +145,8 @@ const PFMERGE: Spec = Spec {
     summary: "Merges HyperLogLogs into one.",
     complexity: "O(N) with a large constant for N HyperLogLogs.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::INSERT),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(2),
-            find: Find::Range { last: -1, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::INSERT)),
+        KeySpec::keys(2, -1, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg { name: "destkey", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -222,12 +203,7 @@ const PFDEBUG: Spec = Spec {
     syscmd: true,
     summary: "Shows the inside of a HyperLogLog, for debugging.",
     complexity: "N/A",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RW.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "subcommand", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },

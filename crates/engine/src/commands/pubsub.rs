@@ -125,12 +125,7 @@ const SSUBSCRIBE: Spec = Spec {
     since: "7.0.0",
     summary: "Listens to shard channels.",
     complexity: "O(N) for N shard channels",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::NOT_KEY,
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::NOT_KEY)],
     args: &[Arg { name: "shardchannel", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(ssubscribe),
     ..Spec::NEW
@@ -148,12 +143,7 @@ const SUNSUBSCRIBE: Spec = Spec {
     since: "7.0.0",
     summary: "Stops listening to shard channels.",
     complexity: "O(N) for N shard channels",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::NOT_KEY,
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::NOT_KEY)],
     args: &[Arg { name: "shardchannel", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW }],
     handler: Some(sunsubscribe),
     ..Spec::NEW
@@ -209,12 +199,7 @@ const SPUBLISH: Spec = Spec {
     since: "7.0.0",
     summary: "Sends a message to a shard channel.",
     complexity: "O(N) for N subscribers of the shard channel",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::NOT_KEY,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::NOT_KEY)],
     args: &[
         Arg { name: "shardchannel", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "message", kind: ArgKind::String, ..Arg::NEW },

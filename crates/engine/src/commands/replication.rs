@@ -238,10 +238,7 @@ const REPLICAOF_ARGS: &[Arg] = &[Arg {
         Arg {
             name: "no-one",
             kind: ArgKind::Block,
-            args: &[
-                Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
-                Arg { name: "one", kind: ArgKind::PureToken, token: Some("ONE"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("no", "NO"), Arg::word("one", "ONE")],
             ..Arg::NEW
         },
     ],
@@ -361,17 +358,11 @@ const FAILOVER: Spec = Spec {
             args: &[
                 Arg { name: "host", kind: ArgKind::String, ..Arg::NEW },
                 Arg { name: "port", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg {
-                    name: "force",
-                    kind: ArgKind::PureToken,
-                    token: Some("FORCE"),
-                    optional: true,
-                    ..Arg::NEW
-                },
+                Arg::word("force", "FORCE").optional(),
             ],
             ..Arg::NEW
         },
-        Arg { name: "abort", kind: ArgKind::PureToken, token: Some("ABORT"), optional: true, ..Arg::NEW },
+        Arg::word("abort", "ABORT").optional(),
         Arg {
             name: "milliseconds",
             kind: ArgKind::Integer,

@@ -12,12 +12,7 @@ use kara_resp::Writer;
 macro_rules! one_key {
     ($($(#[$doc:meta])* $name:ident = $flags:expr;)*) => {$(
         $(#[$doc])*
-        pub(super) const $name: &[KeySpec] = &[KeySpec {
-            notes: "",
-            flags: $flags,
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        }];
+        pub(super) const $name: &[KeySpec] = &[KeySpec::key(1, $flags)];
     )*};
 }
 

@@ -293,6 +293,30 @@ fn sort_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), (
     Ok(())
 }
 
+const LIMIT: Arg = Arg {
+    name: "limit",
+    kind: ArgKind::Block,
+    token: Some("LIMIT"),
+    optional: true,
+    args: &[
+        Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
+    ],
+    ..Arg::NEW
+};
+
+const GET_PATTERN: Arg = Arg {
+    name: "get-pattern",
+    kind: ArgKind::Pattern,
+    display: "pattern",
+    token: Some("GET"),
+    key_spec: Some(1),
+    optional: true,
+    multiple: true,
+    multiple_token: true,
+    ..Arg::NEW
+};
+
 const SORT: Spec = Spec {
     name: "sort",
     arity: Arity::AtLeast(2),
@@ -303,12 +327,7 @@ const SORT: Spec = Spec {
     summary: "Sorts the elements of a list, a set or a sorted set; can store the result.",
     complexity: "O(N log N), N being the number of elements, and O(N) more for each pattern.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS)),
         KeySpec {
             notes: "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort",
             flags: KeyFlags::RO.union(KeyFlags::ACCESS),
@@ -333,39 +352,16 @@ const SORT: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "get-pattern",
-            kind: ArgKind::Pattern,
-            display: "pattern",
-            token: Some("GET"),
-            key_spec: Some(1),
-            optional: true,
-            multiple: true,
-            multiple_token: true,
-            ..Arg::NEW
-        },
+        LIMIT,
+        GET_PATTERN,
         Arg {
             name: "order",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("asc", "ASC"), Arg::word("desc", "DESC")],
             ..Arg::NEW
         },
-        Arg { name: "sorting", kind: ArgKind::PureToken, token: Some("ALPHA"), optional: true, ..Arg::NEW },
+        Arg::word("sorting", "ALPHA").optional(),
         Arg {
             name: "destination",
             kind: ArgKind::Key,
@@ -395,12 +391,7 @@ const SORT_RO: Spec = Spec {
     summary: "Sorts the elements of a list, a set or a sorted set.",
     complexity: "O(N log N), N being the number of elements, and O(N) more for each pattern.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS)),
         KeySpec {
             notes: "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort",
             flags: KeyFlags::RO.union(KeyFlags::ACCESS),
@@ -419,39 +410,16 @@ const SORT_RO: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "get-pattern",
-            kind: ArgKind::Pattern,
-            display: "pattern",
-            token: Some("GET"),
-            key_spec: Some(1),
-            optional: true,
-            multiple: true,
-            multiple_token: true,
-            ..Arg::NEW
-        },
+        LIMIT,
+        GET_PATTERN,
         Arg {
             name: "order",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "asc", kind: ArgKind::PureToken, token: Some("ASC"), ..Arg::NEW },
-                Arg { name: "desc", kind: ArgKind::PureToken, token: Some("DESC"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("asc", "ASC"), Arg::word("desc", "DESC")],
             ..Arg::NEW
         },
-        Arg { name: "sorting", kind: ArgKind::PureToken, token: Some("ALPHA"), optional: true, ..Arg::NEW },
+        Arg::word("sorting", "ALPHA").optional(),
     ],
     locks: Locks::All,
     handler: Some(sort_ro),

@@ -75,12 +75,7 @@ pub(super) const WATCH: Spec = Spec {
     since: "2.2.0",
     summary: "Watches keys: EXEC runs only if none of them has changed.",
     complexity: "O(1) per key",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RO)],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(watch),
     ..Spec::NEW

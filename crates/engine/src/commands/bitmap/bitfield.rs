@@ -179,12 +179,11 @@ pub(super) const BITFIELD: Spec = Spec {
     since: "3.2.0",
     summary: "Reads, sets and increments integers of any width at any bit of a string.",
     complexity: "O(1) for each operation",
-    key_specs: &[KeySpec {
-        notes: "This command allows both access and modification of the key",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(
+        1,
+        KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
+    )
+    .noted("This command allows both access and modification of the key")],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg {
@@ -213,19 +212,9 @@ pub(super) const BITFIELD: Spec = Spec {
                             token: Some("OVERFLOW"),
                             optional: true,
                             args: &[
-                                Arg {
-                                    name: "wrap",
-                                    kind: ArgKind::PureToken,
-                                    token: Some("WRAP"),
-                                    ..Arg::NEW
-                                },
-                                Arg { name: "sat", kind: ArgKind::PureToken, token: Some("SAT"), ..Arg::NEW },
-                                Arg {
-                                    name: "fail",
-                                    kind: ArgKind::PureToken,
-                                    token: Some("FAIL"),
-                                    ..Arg::NEW
-                                },
+                                Arg::word("wrap", "WRAP"),
+                                Arg::word("sat", "SAT"),
+                                Arg::word("fail", "FAIL"),
                             ],
                             ..Arg::NEW
                         },
@@ -347,12 +336,7 @@ pub(super) const BITFIELD_RO: Spec = Spec {
     since: "6.0.0",
     summary: "Reads integers of any width at any bit of a string.",
     complexity: "O(1) for each operation",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg {

@@ -15,28 +15,18 @@ pub(super) const BITOP: Spec = Spec {
     summary: "Combines strings bit by bit and stores the result.",
     complexity: "O(N) for N bytes of all sources",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(3),
-            find: Find::Range { last: -1, step: 1, limit: 0 },
-        },
+        KeySpec::key(2, KeyFlags::OW.union(KeyFlags::UPDATE)),
+        KeySpec::keys(3, -1, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg {
             name: "operation",
             kind: ArgKind::Oneof,
             args: &[
-                Arg { name: "and", kind: ArgKind::PureToken, token: Some("AND"), ..Arg::NEW },
-                Arg { name: "or", kind: ArgKind::PureToken, token: Some("OR"), ..Arg::NEW },
-                Arg { name: "xor", kind: ArgKind::PureToken, token: Some("XOR"), ..Arg::NEW },
-                Arg { name: "not", kind: ArgKind::PureToken, token: Some("NOT"), ..Arg::NEW },
+                Arg::word("and", "AND"),
+                Arg::word("or", "OR"),
+                Arg::word("xor", "XOR"),
+                Arg::word("not", "NOT"),
             ],
             ..Arg::NEW
         },

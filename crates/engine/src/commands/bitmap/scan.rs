@@ -52,6 +52,33 @@ impl GivenRange {
     }
 }
 
+const RANGE: Arg = Arg {
+    name: "range",
+    kind: ArgKind::Block,
+    optional: true,
+    args: &[
+        Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg {
+            name: "end-unit-block",
+            kind: ArgKind::Block,
+            optional: true,
+            args: &[
+                Arg { name: "end", kind: ArgKind::Integer, ..Arg::NEW },
+                Arg {
+                    name: "unit",
+                    kind: ArgKind::Oneof,
+                    since: "7.0.0",
+                    optional: true,
+                    args: &[Arg::word("byte", "BYTE"), Arg::word("bit", "BIT")],
+                    ..Arg::NEW
+                },
+            ],
+            ..Arg::NEW
+        },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const BITCOUNT: Spec = Spec {
     name: "bitcount",
     arity: Arity::AtLeast(2),
@@ -61,49 +88,8 @@ pub(super) const BITCOUNT: Spec = Spec {
     since: "2.6.0",
     summary: "Counts the ones in a string or a part of it.",
     complexity: "O(N) for N bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
-    args: &[
-        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg {
-            name: "range",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg {
-                    name: "end-unit-block",
-                    kind: ArgKind::Block,
-                    optional: true,
-                    args: &[
-                        Arg { name: "end", kind: ArgKind::Integer, ..Arg::NEW },
-                        Arg {
-                            name: "unit",
-                            kind: ArgKind::Oneof,
-                            since: "7.0.0",
-                            optional: true,
-                            args: &[
-                                Arg {
-                                    name: "byte",
-                                    kind: ArgKind::PureToken,
-                                    token: Some("BYTE"),
-                                    ..Arg::NEW
-                                },
-                                Arg { name: "bit", kind: ArgKind::PureToken, token: Some("BIT"), ..Arg::NEW },
-                            ],
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-    ],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
+    args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }, RANGE],
     handler: Some(bitcount),
     ..Spec::NEW
 };
@@ -131,49 +117,11 @@ pub(super) const BITPOS: Spec = Spec {
     since: "2.8.7",
     summary: "Finds the first one or zero in a string or a part of it.",
     complexity: "O(N) for N bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "bit", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "range",
-            kind: ArgKind::Block,
-            optional: true,
-            args: &[
-                Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg {
-                    name: "end-unit-block",
-                    kind: ArgKind::Block,
-                    optional: true,
-                    args: &[
-                        Arg { name: "end", kind: ArgKind::Integer, ..Arg::NEW },
-                        Arg {
-                            name: "unit",
-                            kind: ArgKind::Oneof,
-                            since: "7.0.0",
-                            optional: true,
-                            args: &[
-                                Arg {
-                                    name: "byte",
-                                    kind: ArgKind::PureToken,
-                                    token: Some("BYTE"),
-                                    ..Arg::NEW
-                                },
-                                Arg { name: "bit", kind: ArgKind::PureToken, token: Some("BIT"), ..Arg::NEW },
-                            ],
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
+        RANGE,
     ],
     handler: Some(bitpos),
     ..Spec::NEW

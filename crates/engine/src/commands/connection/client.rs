@@ -10,6 +10,13 @@ use crate::commands::prelude::*;
 use crate::session::ReplyMode;
 use std::sync::atomic::Ordering::Relaxed;
 
+const ENABLED: Arg = Arg {
+    name: "enabled",
+    kind: ArgKind::Oneof,
+    args: &[Arg::word("on", "ON"), Arg::word("off", "OFF")],
+    ..Arg::NEW
+};
+
 pub(super) const CLIENT: Spec = Spec {
     name: "client",
     arity: Arity::AtLeast(2),
@@ -83,15 +90,7 @@ const IMPORT_SOURCE: Spec = Spec {
     since: "8.1.0",
     summary: "Marks the connection as a source of imported keys.",
     complexity: "O(1)",
-    args: &[Arg {
-        name: "enabled",
-        kind: ArgKind::Oneof,
-        args: &[
-            Arg { name: "on", kind: ArgKind::PureToken, token: Some("ON"), ..Arg::NEW },
-            Arg { name: "off", kind: ArgKind::PureToken, token: Some("OFF"), ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[ENABLED],
     handler: Some(import_source),
     ..Spec::NEW
 };
@@ -119,15 +118,7 @@ const NO_EVICT: Spec = Spec {
     since: "7.0.0",
     summary: "Exempts the connection from client eviction.",
     complexity: "O(1)",
-    args: &[Arg {
-        name: "enabled",
-        kind: ArgKind::Oneof,
-        args: &[
-            Arg { name: "on", kind: ArgKind::PureToken, token: Some("ON"), ..Arg::NEW },
-            Arg { name: "off", kind: ArgKind::PureToken, token: Some("OFF"), ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[ENABLED],
     handler: Some(no_evict),
     ..Spec::NEW
 };
@@ -148,15 +139,7 @@ const NO_TOUCH: Spec = Spec {
     since: "7.2.0",
     summary: "Keeps the connection's reads from counting as accesses.",
     complexity: "O(1)",
-    args: &[Arg {
-        name: "enabled",
-        kind: ArgKind::Oneof,
-        args: &[
-            Arg { name: "on", kind: ArgKind::PureToken, token: Some("ON"), ..Arg::NEW },
-            Arg { name: "off", kind: ArgKind::PureToken, token: Some("OFF"), ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[ENABLED],
     handler: Some(no_touch),
     ..Spec::NEW
 };
@@ -184,11 +167,7 @@ const REPLY: Spec = Spec {
     args: &[Arg {
         name: "action",
         kind: ArgKind::Oneof,
-        args: &[
-            Arg { name: "on", kind: ArgKind::PureToken, token: Some("ON"), ..Arg::NEW },
-            Arg { name: "off", kind: ArgKind::PureToken, token: Some("OFF"), ..Arg::NEW },
-            Arg { name: "skip", kind: ArgKind::PureToken, token: Some("SKIP"), ..Arg::NEW },
-        ],
+        args: &[Arg::word("on", "ON"), Arg::word("off", "OFF"), Arg::word("skip", "SKIP")],
         ..Arg::NEW
     }],
     handler: Some(reply),

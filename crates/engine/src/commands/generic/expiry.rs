@@ -2,6 +2,15 @@
 
 use crate::commands::prelude::*;
 
+const CONDITION: Arg = Arg {
+    name: "condition",
+    kind: ArgKind::Oneof,
+    since: "7.0.0",
+    optional: true,
+    args: &[Arg::word("nx", "NX"), Arg::word("xx", "XX"), Arg::word("gt", "GT"), Arg::word("lt", "LT")],
+    ..Arg::NEW
+};
+
 pub(super) const EXPIRE: Spec = Spec {
     name: "expire",
     arity: Arity::AtLeast(3),
@@ -11,28 +20,11 @@ pub(super) const EXPIRE: Spec = Spec {
     since: "1.0.0",
     summary: "Sets a key's time to live in seconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "seconds", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "7.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        CONDITION,
     ],
     handler: Some(expire),
     ..Spec::NEW
@@ -52,28 +44,11 @@ pub(super) const PEXPIRE: Spec = Spec {
     since: "2.6.0",
     summary: "Sets a key's time to live in milliseconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "milliseconds", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "7.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        CONDITION,
     ],
     handler: Some(pexpire),
     ..Spec::NEW
@@ -93,28 +68,11 @@ pub(super) const EXPIREAT: Spec = Spec {
     since: "1.2.0",
     summary: "Sets a key's expiry as Unix time in seconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "unix-time-seconds", kind: ArgKind::UnixTime, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "7.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        CONDITION,
     ],
     handler: Some(expireat),
     ..Spec::NEW
@@ -133,28 +91,11 @@ pub(super) const PEXPIREAT: Spec = Spec {
     since: "2.6.0",
     summary: "Sets a key's expiry as Unix time in milliseconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "unix-time-milliseconds", kind: ArgKind::UnixTime, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "7.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        CONDITION,
     ],
     handler: Some(pexpireat),
     ..Spec::NEW
@@ -266,12 +207,7 @@ pub(super) const PERSIST: Spec = Spec {
     since: "2.2.0",
     summary: "Takes away a key's expiry.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(persist),
     ..Spec::NEW
@@ -315,12 +251,7 @@ pub(super) const TTL: Spec = Spec {
     summary: "Returns a key's time to live in seconds.",
     complexity: "O(1)",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(ttl),
     ..Spec::NEW
@@ -340,12 +271,7 @@ pub(super) const PTTL: Spec = Spec {
     summary: "Returns a key's time to live in milliseconds.",
     complexity: "O(1)",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(pttl),
     ..Spec::NEW
@@ -364,12 +290,7 @@ pub(super) const EXPIRETIME: Spec = Spec {
     since: "7.0.0",
     summary: "Returns a key's expiry as Unix time in seconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(expiretime),
     ..Spec::NEW
@@ -388,12 +309,7 @@ pub(super) const PEXPIRETIME: Spec = Spec {
     since: "7.0.0",
     summary: "Returns a key's expiry as Unix time in milliseconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(pexpiretime),
     ..Spec::NEW

@@ -18,12 +18,7 @@ pub(super) const DEL: Spec = Spec {
     summary: "Deletes keys.",
     complexity: "O(N) for N keys, plus the elements of large values",
     tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RM.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RM.union(KeyFlags::DELETE))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(del),
     ..Spec::NEW
@@ -44,12 +39,7 @@ pub(super) const UNLINK: Spec = Spec {
     summary: "Deletes keys, freeing large values in the background.",
     complexity: "O(1) per key",
     tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RM.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RM.union(KeyFlags::DELETE))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(unlink),
     ..Spec::NEW
@@ -82,12 +72,7 @@ pub(super) const EXISTS: Spec = Spec {
     summary: "Counts how many of the keys exist.",
     complexity: "O(N) for N keys",
     tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RO)],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(exists),
     ..Spec::NEW
@@ -111,12 +96,7 @@ pub(super) const TOUCH: Spec = Spec {
     summary: "Counts how many of the keys exist, as an access to each.",
     complexity: "O(N) for N keys",
     tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RO)],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(touch),
     ..Spec::NEW
@@ -137,12 +117,7 @@ pub(super) const TYPE: Spec = Spec {
     since: "1.0.0",
     summary: "Returns the type of a key's value.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO)],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(type_),
     ..Spec::NEW
@@ -199,18 +174,8 @@ pub(super) const RENAME: Spec = Spec {
     summary: "Renames a key, over what has the new name.",
     complexity: "O(1), plus the elements of an overwritten value",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::OW.union(KeyFlags::UPDATE)),
     ],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -234,18 +199,8 @@ pub(super) const RENAMENX: Spec = Spec {
     summary: "Renames a key, if the new name is free.",
     complexity: "O(1)",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::INSERT),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::OW.union(KeyFlags::INSERT)),
     ],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -281,24 +236,14 @@ pub(super) const COPY: Spec = Spec {
     summary: "Copies a key's value to another key or database.",
     complexity: "O(N) for the N elements of a collection",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS)),
+        KeySpec::key(2, KeyFlags::OW.union(KeyFlags::UPDATE)),
     ],
     args: &[
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "destination", kind: ArgKind::Key, key_spec: Some(1), ..Arg::NEW },
         Arg { name: "destination-db", kind: ArgKind::Integer, token: Some("DB"), optional: true, ..Arg::NEW },
-        Arg { name: "replace", kind: ArgKind::PureToken, token: Some("REPLACE"), optional: true, ..Arg::NEW },
+        Arg::word("replace", "REPLACE").optional(),
     ],
     handler: Some(copy),
     ..Spec::NEW
@@ -348,12 +293,7 @@ pub(super) const MOVE: Spec = Spec {
     since: "1.0.0",
     summary: "Moves a key to another database.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "db", kind: ArgKind::Integer, ..Arg::NEW },
@@ -403,12 +343,7 @@ pub(super) const OBJECT: Spec = Spec {
             summary: "Tells how a value is stored.",
             complexity: "O(1)",
             tips: &["nondeterministic_output"],
-            key_specs: &[KeySpec {
-                notes: "",
-                flags: KeyFlags::RO,
-                begin: Begin::Index(2),
-                find: Find::Range { last: 0, step: 1, limit: 0 },
-            }],
+            key_specs: &[KeySpec::key(2, KeyFlags::RO)],
             args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
             handler: Some(object_encoding),
             ..Spec::NEW
@@ -423,12 +358,7 @@ pub(super) const OBJECT: Spec = Spec {
             summary: "Returns how often a value was used, logarithmically.",
             complexity: "O(1)",
             tips: &["nondeterministic_output"],
-            key_specs: &[KeySpec {
-                notes: "",
-                flags: KeyFlags::RO,
-                begin: Begin::Index(2),
-                find: Find::Range { last: 0, step: 1, limit: 0 },
-            }],
+            key_specs: &[KeySpec::key(2, KeyFlags::RO)],
             args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
             handler: Some(object_freq),
             ..Spec::NEW
@@ -455,12 +385,7 @@ pub(super) const OBJECT: Spec = Spec {
             summary: "Returns for how many seconds a value was not used.",
             complexity: "O(1)",
             tips: &["nondeterministic_output"],
-            key_specs: &[KeySpec {
-                notes: "",
-                flags: KeyFlags::RO,
-                begin: Begin::Index(2),
-                find: Find::Range { last: 0, step: 1, limit: 0 },
-            }],
+            key_specs: &[KeySpec::key(2, KeyFlags::RO)],
             args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
             handler: Some(object_idletime),
             ..Spec::NEW
@@ -475,12 +400,7 @@ pub(super) const OBJECT: Spec = Spec {
             summary: "Returns how many references a value has.",
             complexity: "O(1)",
             tips: &["nondeterministic_output"],
-            key_specs: &[KeySpec {
-                notes: "",
-                flags: KeyFlags::RO,
-                begin: Begin::Index(2),
-                find: Find::Range { last: 0, step: 1, limit: 0 },
-            }],
+            key_specs: &[KeySpec::key(2, KeyFlags::RO)],
             args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
             handler: Some(object_refcount),
             ..Spec::NEW

@@ -26,12 +26,7 @@ pub(super) const MIGRATE: Spec = Spec {
     complexity: "That of DUMP and DEL here, and of RESTORE there, and the time on the network",
     tips: &["nondeterministic_output"],
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(3),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(3, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
         KeySpec {
             notes: "",
             flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE).union(KeyFlags::INCOMPLETE),
@@ -47,28 +42,14 @@ pub(super) const MIGRATE: Spec = Spec {
             kind: ArgKind::Oneof,
             args: &[
                 Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-                Arg { name: "empty-string", kind: ArgKind::PureToken, token: Some(""), ..Arg::NEW },
+                Arg::word("empty-string", ""),
             ],
             ..Arg::NEW
         },
         Arg { name: "destination-db", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "timeout", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "copy",
-            kind: ArgKind::PureToken,
-            token: Some("COPY"),
-            since: "3.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "replace",
-            kind: ArgKind::PureToken,
-            token: Some("REPLACE"),
-            since: "3.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("copy", "COPY").since("3.0.0").optional(),
+        Arg::word("replace", "REPLACE").since("3.0.0").optional(),
         Arg {
             name: "authentication",
             kind: ArgKind::Oneof,

@@ -15,6 +15,14 @@ fn is_visible(cx: &Cx, entry: &Entry) -> bool {
     cx.keys.policy.see_expired || entry.expire_at_ms().is_none_or(|at_ms| at_ms >= cx.now_ms)
 }
 
+const FLUSH_TYPE: Arg = Arg {
+    name: "flush-type",
+    kind: ArgKind::Oneof,
+    optional: true,
+    args: &[Arg::word("async", "ASYNC").since("4.0.0"), Arg::word("sync", "SYNC").since("6.2.0")],
+    ..Arg::NEW
+};
+
 pub(super) const KEYS: Spec = Spec {
     name: "keys",
     arity: Arity::Exactly(2),
@@ -244,16 +252,7 @@ pub(super) const FLUSHALL: Spec = Spec {
     summary: "Deletes all keys of all databases.",
     complexity: "O(N) for N keys, O(1) with ASYNC",
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-    args: &[Arg {
-        name: "flush-type",
-        kind: ArgKind::Oneof,
-        optional: true,
-        args: &[
-            Arg { name: "async", kind: ArgKind::PureToken, token: Some("ASYNC"), since: "4.0.0", ..Arg::NEW },
-            Arg { name: "sync", kind: ArgKind::PureToken, token: Some("SYNC"), since: "6.2.0", ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[FLUSH_TYPE],
     locks: Locks::All,
     handler: Some(flushall),
     ..Spec::NEW
@@ -273,16 +272,7 @@ pub(super) const FLUSHDB: Spec = Spec {
     summary: "Deletes all keys of the database.",
     complexity: "O(N) for N keys, O(1) with ASYNC",
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-    args: &[Arg {
-        name: "flush-type",
-        kind: ArgKind::Oneof,
-        optional: true,
-        args: &[
-            Arg { name: "async", kind: ArgKind::PureToken, token: Some("ASYNC"), since: "4.0.0", ..Arg::NEW },
-            Arg { name: "sync", kind: ArgKind::PureToken, token: Some("SYNC"), since: "6.2.0", ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[FLUSH_TYPE],
     locks: Locks::All,
     handler: Some(flushdb),
     ..Spec::NEW

@@ -112,12 +112,7 @@ const GEOADD: Spec = Spec {
     since: "3.2.0",
     summary: "Adds members with their positions to a sorted set, or moves them.",
     complexity: "O(log N) for each member, N being the size of the set.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         KEY,
         Arg {
@@ -125,20 +120,10 @@ const GEOADD: Spec = Spec {
             kind: ArgKind::Oneof,
             since: "6.2.0",
             optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("nx", "NX"), Arg::word("xx", "XX")],
             ..Arg::NEW
         },
-        Arg {
-            name: "change",
-            kind: ArgKind::PureToken,
-            token: Some("CH"),
-            since: "6.2.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("change", "CH").since("6.2.0").optional(),
         Arg {
             name: "data",
             kind: ArgKind::Block,

@@ -36,6 +36,31 @@ fn radius_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>, form: Form) -
     Ok(())
 }
 
+const STORE: Arg = Arg {
+    name: "store",
+    kind: ArgKind::Oneof,
+    optional: true,
+    args: &[
+        Arg {
+            name: "storekey",
+            kind: ArgKind::Key,
+            display: "key",
+            token: Some("STORE"),
+            key_spec: Some(1),
+            ..Arg::NEW
+        },
+        Arg {
+            name: "storedistkey",
+            kind: ArgKind::Key,
+            display: "key",
+            token: Some("STOREDIST"),
+            key_spec: Some(2),
+            ..Arg::NEW
+        },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const GEORADIUS: Spec = Spec {
     name: "georadius",
     arity: Arity::AtLeast(6),
@@ -46,12 +71,7 @@ pub(super) const GEORADIUS: Spec = Spec {
     summary: "Gives or stores the members within a distance of a position.",
     complexity: "O(N + log M), N being the number of members in the cells that cover the circle and M the size of the set.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS)),
         KeySpec {
             notes: "",
             flags: KeyFlags::OW.union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
@@ -76,30 +96,7 @@ pub(super) const GEORADIUS: Spec = Spec {
         WITHHASH,
         COUNT_SINCE_ANY,
         ORDER,
-        Arg {
-            name: "store",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg {
-                    name: "storekey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STORE"),
-                    key_spec: Some(1),
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "storedistkey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STOREDIST"),
-                    key_spec: Some(2),
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
+        STORE,
     ],
     get_keys: Some(georadius_keys),
     handler: Some(georadius),
@@ -143,12 +140,7 @@ pub(super) const GEORADIUSBYMEMBER: Spec = Spec {
     summary: "Gives or stores the members within a distance of another member.",
     complexity: "O(N + log M), N being the number of members in the cells that cover the circle and M the size of the set.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS)),
         KeySpec {
             notes: "",
             flags: KeyFlags::OW.union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
@@ -172,30 +164,7 @@ pub(super) const GEORADIUSBYMEMBER: Spec = Spec {
         WITHHASH,
         COUNT,
         ORDER,
-        Arg {
-            name: "store",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg {
-                    name: "storekey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STORE"),
-                    key_spec: Some(1),
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "storedistkey",
-                    kind: ArgKind::Key,
-                    display: "key",
-                    token: Some("STOREDIST"),
-                    key_spec: Some(2),
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
+        STORE,
     ],
     get_keys: Some(georadiusbymember_keys),
     handler: Some(georadiusbymember),

@@ -375,6 +375,63 @@ fn store_found(cx: &mut Cx, destination: &[u8], query: &Query<'_>, form: Form, f
     effect
 }
 
+const BY: Arg = Arg {
+    name: "by",
+    kind: ArgKind::Oneof,
+    args: &[
+        Arg {
+            name: "circle",
+            kind: ArgKind::Block,
+            args: &[Arg { name: "radius", kind: ArgKind::Double, token: Some("BYRADIUS"), ..Arg::NEW }, UNIT],
+            ..Arg::NEW
+        },
+        Arg {
+            name: "box",
+            kind: ArgKind::Block,
+            args: &[
+                Arg { name: "width", kind: ArgKind::Double, token: Some("BYBOX"), ..Arg::NEW },
+                Arg { name: "height", kind: ArgKind::Double, ..Arg::NEW },
+                UNIT,
+            ],
+            ..Arg::NEW
+        },
+        Arg {
+            name: "polygon",
+            kind: ArgKind::Block,
+            since: "9.0.0",
+            args: &[
+                Arg { name: "num-vertices", kind: ArgKind::Integer, token: Some("BYPOLYGON"), ..Arg::NEW },
+                Arg {
+                    name: "vertices",
+                    kind: ArgKind::Block,
+                    multiple: true,
+                    args: &[LONGITUDE, LATITUDE],
+                    ..Arg::NEW
+                },
+            ],
+            ..Arg::NEW
+        },
+    ],
+    ..Arg::NEW
+};
+
+const FROM: Arg = Arg {
+    name: "from",
+    kind: ArgKind::Oneof,
+    optional: true,
+    args: &[
+        Arg { name: "member", kind: ArgKind::String, token: Some("FROMMEMBER"), ..Arg::NEW },
+        Arg {
+            name: "fromlonlat",
+            kind: ArgKind::Block,
+            token: Some("FROMLONLAT"),
+            args: &[LONGITUDE, LATITUDE],
+            ..Arg::NEW
+        },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const GEOSEARCH: Spec = Spec {
     name: "geosearch",
     arity: Arity::AtLeast(7),
@@ -385,77 +442,7 @@ pub(super) const GEOSEARCH: Spec = Spec {
     summary: "Gives the members in a circle, a box or a polygon.",
     complexity: "O(N + log M), N being the number of members in the cells that cover the area and M the size of the set.",
     key_specs: ONE_READ,
-    args: &[
-        KEY,
-        Arg {
-            name: "from",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "member", kind: ArgKind::String, token: Some("FROMMEMBER"), ..Arg::NEW },
-                Arg {
-                    name: "fromlonlat",
-                    kind: ArgKind::Block,
-                    token: Some("FROMLONLAT"),
-                    args: &[LONGITUDE, LATITUDE],
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "by",
-            kind: ArgKind::Oneof,
-            args: &[
-                Arg {
-                    name: "circle",
-                    kind: ArgKind::Block,
-                    args: &[
-                        Arg { name: "radius", kind: ArgKind::Double, token: Some("BYRADIUS"), ..Arg::NEW },
-                        UNIT,
-                    ],
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "box",
-                    kind: ArgKind::Block,
-                    args: &[
-                        Arg { name: "width", kind: ArgKind::Double, token: Some("BYBOX"), ..Arg::NEW },
-                        Arg { name: "height", kind: ArgKind::Double, ..Arg::NEW },
-                        UNIT,
-                    ],
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "polygon",
-                    kind: ArgKind::Block,
-                    since: "9.0.0",
-                    args: &[
-                        Arg {
-                            name: "num-vertices",
-                            kind: ArgKind::Integer,
-                            token: Some("BYPOLYGON"),
-                            ..Arg::NEW
-                        },
-                        Arg {
-                            name: "vertices",
-                            kind: ArgKind::Block,
-                            multiple: true,
-                            args: &[LONGITUDE, LATITUDE],
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-        ORDER,
-        COUNT,
-        WITHCOORD,
-        WITHDIST,
-        WITHHASH,
-    ],
+    args: &[KEY, FROM, BY, ORDER, COUNT, WITHCOORD, WITHDIST, WITHHASH],
     handler: Some(geosearch),
     ..Spec::NEW
 };
@@ -474,94 +461,17 @@ pub(super) const GEOSEARCHSTORE: Spec = Spec {
     summary: "Stores the members in a circle, a box or a polygon under another key.",
     complexity: "O(N + log M), N being the number of members in the cells that cover the area and M the size of the set.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
+        KeySpec::key(2, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg { name: "destination", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(1), ..Arg::NEW },
-        Arg {
-            name: "from",
-            kind: ArgKind::Oneof,
-            optional: true,
-            args: &[
-                Arg { name: "member", kind: ArgKind::String, token: Some("FROMMEMBER"), ..Arg::NEW },
-                Arg {
-                    name: "fromlonlat",
-                    kind: ArgKind::Block,
-                    token: Some("FROMLONLAT"),
-                    args: &[LONGITUDE, LATITUDE],
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
-        Arg {
-            name: "by",
-            kind: ArgKind::Oneof,
-            args: &[
-                Arg {
-                    name: "circle",
-                    kind: ArgKind::Block,
-                    args: &[
-                        Arg { name: "radius", kind: ArgKind::Double, token: Some("BYRADIUS"), ..Arg::NEW },
-                        UNIT,
-                    ],
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "box",
-                    kind: ArgKind::Block,
-                    args: &[
-                        Arg { name: "width", kind: ArgKind::Double, token: Some("BYBOX"), ..Arg::NEW },
-                        Arg { name: "height", kind: ArgKind::Double, ..Arg::NEW },
-                        UNIT,
-                    ],
-                    ..Arg::NEW
-                },
-                Arg {
-                    name: "polygon",
-                    kind: ArgKind::Block,
-                    since: "9.0.0",
-                    args: &[
-                        Arg {
-                            name: "num-vertices",
-                            kind: ArgKind::Integer,
-                            token: Some("BYPOLYGON"),
-                            ..Arg::NEW
-                        },
-                        Arg {
-                            name: "vertices",
-                            kind: ArgKind::Block,
-                            multiple: true,
-                            args: &[LONGITUDE, LATITUDE],
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
-            ],
-            ..Arg::NEW
-        },
+        FROM,
+        BY,
         ORDER,
         COUNT,
-        Arg {
-            name: "storedist",
-            kind: ArgKind::PureToken,
-            token: Some("STOREDIST"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("storedist", "STOREDIST").optional(),
     ],
     handler: Some(geosearchstore),
     ..Spec::NEW

@@ -171,6 +171,15 @@ impl<'a> Change<'a> {
     }
 }
 
+const CONDITION: Arg = Arg {
+    name: "condition",
+    kind: ArgKind::Oneof,
+    since: "9.0.0",
+    optional: true,
+    args: &[Arg::word("nx", "NX"), Arg::word("xx", "XX"), Arg::word("gt", "GT"), Arg::word("lt", "LT")],
+    ..Arg::NEW
+};
+
 pub(super) const HEXPIRE: Spec = Spec {
     name: "hexpire",
     arity: Arity::AtLeast(6),
@@ -189,10 +198,10 @@ pub(super) const HEXPIRE: Spec = Spec {
             kind: ArgKind::Oneof,
             optional: true,
             args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
+                Arg::word("nx", "NX"),
+                Arg::word("xx", "XX"),
+                Arg::word("gt", "GT"),
+                Arg::word("lt", "LT"),
             ],
             ..Arg::NEW
         },
@@ -216,24 +225,7 @@ pub(super) const HPEXPIRE: Spec = Spec {
     summary: "Sets fields' time to live in milliseconds.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_UPDATE,
-    args: &[
-        KEY,
-        Arg { name: "milliseconds", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "9.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        FIELDS,
-    ],
+    args: &[KEY, Arg { name: "milliseconds", kind: ArgKind::Integer, ..Arg::NEW }, CONDITION, FIELDS],
     handler: Some(hpexpire),
     ..Spec::NEW
 };
@@ -252,24 +244,7 @@ pub(super) const HEXPIREAT: Spec = Spec {
     summary: "Sets the Unix time in seconds at which fields expire.",
     complexity: "O(N), N being the number of fields named.",
     key_specs: ONE_UPDATE,
-    args: &[
-        KEY,
-        Arg { name: "unix-time-seconds", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "9.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-        FIELDS,
-    ],
+    args: &[KEY, Arg { name: "unix-time-seconds", kind: ArgKind::Integer, ..Arg::NEW }, CONDITION, FIELDS],
     handler: Some(hexpireat),
     ..Spec::NEW
 };
@@ -291,19 +266,7 @@ pub(super) const HPEXPIREAT: Spec = Spec {
     args: &[
         KEY,
         Arg { name: "unix-time-milliseconds", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "condition",
-            kind: ArgKind::Oneof,
-            since: "9.0.0",
-            optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        CONDITION,
         FIELDS,
     ],
     handler: Some(hpexpireat),
@@ -363,7 +326,7 @@ pub(super) const HGETEX: Spec = Spec {
                     token: Some("PXAT"),
                     ..Arg::NEW
                 },
-                Arg { name: "persist", kind: ArgKind::PureToken, token: Some("PERSIST"), ..Arg::NEW },
+                Arg::word("persist", "PERSIST"),
             ],
             ..Arg::NEW
         },

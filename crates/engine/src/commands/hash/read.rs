@@ -226,13 +226,7 @@ pub(super) const HSCAN: Spec = Spec {
         Arg { name: "cursor", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "pattern", kind: ArgKind::Pattern, token: Some("MATCH"), optional: true, ..Arg::NEW },
         Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), optional: true, ..Arg::NEW },
-        Arg {
-            name: "novalues",
-            kind: ArgKind::PureToken,
-            token: Some("NOVALUES"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("novalues", "NOVALUES").optional(),
     ],
     handler: Some(hscan),
     ..Spec::NEW
@@ -282,13 +276,7 @@ pub(super) const HRANDFIELD: Spec = Spec {
             optional: true,
             args: &[
                 Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg {
-                    name: "withvalues",
-                    kind: ArgKind::PureToken,
-                    token: Some("WITHVALUES"),
-                    optional: true,
-                    ..Arg::NEW
-                },
+                Arg::word("withvalues", "WITHVALUES").optional(),
             ],
             ..Arg::NEW
         },

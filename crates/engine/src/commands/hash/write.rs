@@ -15,6 +15,17 @@ fn pairs<'a>(words: &'a [&'a [u8]]) -> impl ExactSizeIterator<Item = (&'a [u8], 
     words.chunks_exact(2).map(|pair| (pair[0], pair[1]))
 }
 
+const DATA: Arg = Arg {
+    name: "data",
+    kind: ArgKind::Block,
+    multiple: true,
+    args: &[
+        Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
+        Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const HSET: Spec = Spec {
     name: "hset",
     arity: Arity::AtLeast(4),
@@ -25,19 +36,7 @@ pub(super) const HSET: Spec = Spec {
     summary: "Sets fields of a hash, which is created if it is missing.",
     complexity: "O(1) for each field.",
     key_specs: ONE_UPDATE,
-    args: &[
-        KEY,
-        Arg {
-            name: "data",
-            kind: ArgKind::Block,
-            multiple: true,
-            args: &[
-                Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-                Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-    ],
+    args: &[KEY, DATA],
     handler: Some(hset),
     ..Spec::NEW
 };
@@ -58,19 +57,7 @@ pub(super) const HMSET: Spec = Spec {
     summary: "Sets fields of a hash.",
     complexity: "O(N), N being the number of fields to set.",
     key_specs: ONE_UPDATE,
-    args: &[
-        KEY,
-        Arg {
-            name: "data",
-            kind: ArgKind::Block,
-            multiple: true,
-            args: &[
-                Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-                Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
-    ],
+    args: &[KEY, DATA],
     handler: Some(hmset),
     ..Spec::NEW
 };
@@ -242,20 +229,14 @@ pub(super) const HSETEX: Spec = Spec {
             name: "key-condition",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("nx", "NX"), Arg::word("xx", "XX")],
             ..Arg::NEW
         },
         Arg {
             name: "fields-condition",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "fnx", kind: ArgKind::PureToken, token: Some("FNX"), ..Arg::NEW },
-                Arg { name: "fxx", kind: ArgKind::PureToken, token: Some("FXX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("fnx", "FNX"), Arg::word("fxx", "FXX")],
             ..Arg::NEW
         },
         Arg {
@@ -272,7 +253,7 @@ pub(super) const HSETEX: Spec = Spec {
                     token: Some("PXAT"),
                     ..Arg::NEW
                 },
-                Arg { name: "keepttl", kind: ArgKind::PureToken, token: Some("KEEPTTL"), ..Arg::NEW },
+                Arg::word("keepttl", "KEEPTTL"),
             ],
             ..Arg::NEW
         },
@@ -280,19 +261,7 @@ pub(super) const HSETEX: Spec = Spec {
             name: "fields",
             kind: ArgKind::Block,
             token: Some("FIELDS"),
-            args: &[
-                Arg { name: "numfields", kind: ArgKind::Integer, key_spec: Some(0), ..Arg::NEW },
-                Arg {
-                    name: "data",
-                    kind: ArgKind::Block,
-                    multiple: true,
-                    args: &[
-                        Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-                        Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-                    ],
-                    ..Arg::NEW
-                },
-            ],
+            args: &[Arg { name: "numfields", kind: ArgKind::Integer, key_spec: Some(0), ..Arg::NEW }, DATA],
             ..Arg::NEW
         },
     ],

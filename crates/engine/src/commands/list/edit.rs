@@ -13,12 +13,7 @@ pub(super) const LSET: Spec = Spec {
     since: "1.0.0",
     summary: "Puts another element in the place of the one at an index of a list.",
     complexity: "O(log N) far from both ends, N being the length of the list.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         KEY,
         Arg { name: "index", kind: ArgKind::Integer, ..Arg::NEW },
@@ -52,21 +47,13 @@ pub(super) const LINSERT: Spec = Spec {
     since: "2.2.0",
     summary: "Inserts an element in front of or behind another one of a list.",
     complexity: "O(N), N being the number of elements in front of the pivot.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[
         KEY,
         Arg {
             name: "where",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "before", kind: ArgKind::PureToken, token: Some("BEFORE"), ..Arg::NEW },
-                Arg { name: "after", kind: ArgKind::PureToken, token: Some("AFTER"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("before", "BEFORE"), Arg::word("after", "AFTER")],
             ..Arg::NEW
         },
         Arg { name: "pivot", kind: ArgKind::String, ..Arg::NEW },
@@ -109,12 +96,7 @@ pub(super) const LREM: Spec = Spec {
     since: "1.0.0",
     summary: "Removes elements of a list that equal the given one.",
     complexity: "O(N), N being the length of the list.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         KEY,
         Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
@@ -153,12 +135,7 @@ pub(super) const LTRIM: Spec = Spec {
     since: "1.0.0",
     summary: "Removes all elements of a list but those between two indexes.",
     complexity: "O(N), N being the number of elements removed.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         KEY,
         Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },

@@ -43,8 +43,8 @@ pub const COMMANDS: &[Spec] = &[
 ];
 
 const KEY: Arg = Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW };
-const LEFT: Arg = Arg { name: "left", kind: ArgKind::PureToken, token: Some("LEFT"), ..Arg::NEW };
-const RIGHT: Arg = Arg { name: "right", kind: ArgKind::PureToken, token: Some("RIGHT"), ..Arg::NEW };
+const LEFT: Arg = Arg::word("left", "LEFT");
+const RIGHT: Arg = Arg::word("right", "RIGHT");
 
 /// The settings that decide a list's shape now.
 pub(crate) fn limits(config: &Config, shared: &Shared) -> ListLimits {

@@ -24,12 +24,7 @@ pub(super) const LPOP: Spec = Spec {
     since: "1.0.0",
     summary: "Removes the first elements of a list and gives them.",
     complexity: "O(N), N being the number of elements popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[KEY, Arg { name: "count", kind: ArgKind::Integer, since: "6.2.0", optional: true, ..Arg::NEW }],
     handler: Some(lpop),
     ..Spec::NEW
@@ -48,12 +43,7 @@ pub(super) const RPOP: Spec = Spec {
     since: "1.0.0",
     summary: "Removes the last elements of a list and gives them.",
     complexity: "O(N), N being the number of elements popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[KEY, Arg { name: "count", kind: ArgKind::Integer, since: "6.2.0", optional: true, ..Arg::NEW }],
     handler: Some(rpop),
     ..Spec::NEW
@@ -189,12 +179,7 @@ pub(super) const LMPOP: Spec = Spec {
     since: "7.0.0",
     summary: "Removes elements from one end of the first list that exists, and gives them.",
     complexity: "O(N+M), N being the number of keys and M the number of elements popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
@@ -220,12 +205,7 @@ pub(super) const BLMPOP: Spec = Spec {
     since: "7.0.0",
     summary: "Removes elements from one end of the first list that exists, and gives them; waits for one if there is none.",
     complexity: "O(N+M), N being the number of keys and M the number of elements popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "timeout", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
@@ -256,12 +236,7 @@ pub(super) const BLPOP: Spec = Spec {
     since: "2.0.0",
     summary: "Removes the first element of the first list that exists, and gives it; waits for one if there is none.",
     complexity: "O(N), N being the number of keys.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -2, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
         Arg { name: "timeout", kind: ArgKind::Double, ..Arg::NEW },
@@ -283,12 +258,7 @@ pub(super) const BRPOP: Spec = Spec {
     since: "2.0.0",
     summary: "Removes the last element of the first list that exists, and gives it; waits for one if there is none.",
     complexity: "O(N), N being the number of keys.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -2, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
         Arg { name: "timeout", kind: ArgKind::Double, ..Arg::NEW },

@@ -13,12 +13,7 @@ pub(super) const LPUSH: Spec = Spec {
     since: "1.0.0",
     summary: "Puts elements in front of a list, which is created if it doesn't exist.",
     complexity: "O(N), N being the number of elements added.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[KEY, Arg { name: "element", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(lpush),
     ..Spec::NEW
@@ -37,12 +32,7 @@ pub(super) const RPUSH: Spec = Spec {
     since: "1.0.0",
     summary: "Appends elements to a list, which is created if it doesn't exist.",
     complexity: "O(N), N being the number of elements added.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[KEY, Arg { name: "element", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(rpush),
     ..Spec::NEW
@@ -61,12 +51,7 @@ pub(super) const LPUSHX: Spec = Spec {
     since: "2.2.0",
     summary: "Puts elements in front of a list that exists.",
     complexity: "O(N), N being the number of elements added.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[KEY, Arg { name: "element", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(lpushx),
     ..Spec::NEW
@@ -85,12 +70,7 @@ pub(super) const RPUSHX: Spec = Spec {
     since: "2.2.0",
     summary: "Appends elements to a list that exists.",
     complexity: "O(N), N being the number of elements added.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[KEY, Arg { name: "element", kind: ArgKind::String, multiple: true, ..Arg::NEW }],
     handler: Some(rpushx),
     ..Spec::NEW

@@ -13,12 +13,7 @@ pub(super) const LLEN: Spec = Spec {
     since: "1.0.0",
     summary: "Gives the length of a list.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO)],
     args: &[KEY],
     handler: Some(llen),
     ..Spec::NEW
@@ -39,12 +34,7 @@ pub(super) const LINDEX: Spec = Spec {
     since: "1.0.0",
     summary: "Gives the element at an index of a list.",
     complexity: "O(log N) far from both ends, N being the length of the list.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[KEY, Arg { name: "index", kind: ArgKind::Integer, ..Arg::NEW }],
     handler: Some(lindex),
     ..Spec::NEW
@@ -72,12 +62,7 @@ pub(super) const LRANGE: Spec = Spec {
     since: "1.0.0",
     summary: "Gives the elements between two indexes of a list.",
     complexity: "O(N), N being the number of elements given.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         KEY,
         Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
@@ -114,12 +99,7 @@ pub(super) const LPOS: Spec = Spec {
     since: "6.0.6",
     summary: "Gives the indexes of the elements of a list that equal the given one.",
     complexity: "O(N), N being the length of the list.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         KEY,
         Arg { name: "element", kind: ArgKind::String, ..Arg::NEW },

@@ -17,18 +17,8 @@ pub(super) const LMOVE: Spec = Spec {
     summary: "Moves an element from one end of a list to one end of another, and gives it.",
     complexity: "O(1)",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::INSERT),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT)),
     ],
     args: &[
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -56,18 +46,8 @@ pub(super) const RPOPLPUSH: Spec = Spec {
     summary: "Moves the last element of a list to the front of another, and gives it.",
     complexity: "O(1)",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::INSERT),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT)),
     ],
     args: &[
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -92,18 +72,8 @@ pub(super) const BLMOVE: Spec = Spec {
     summary: "Moves an element from one end of a list to one end of another, and gives it; waits for one if there is none.",
     complexity: "O(1)",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::INSERT),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT)),
     ],
     args: &[
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -138,18 +108,8 @@ pub(super) const BRPOPLPUSH: Spec = Spec {
     summary: "Moves the last element of a list to the front of another, and gives it; waits for one if there is none.",
     complexity: "O(1)",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::INSERT),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT)),
     ],
     args: &[
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },

@@ -19,12 +19,7 @@ pub(super) const DUMP: Spec = Spec {
     summary: "Returns a key's value as bytes that RESTORE takes.",
     complexity: "O(1) to find the key, O(N*M) for N elements of M bytes",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(dump),
     ..Spec::NEW
@@ -52,32 +47,13 @@ pub(super) const RESTORE: Spec = Spec {
     since: "2.6.0",
     summary: "Creates a key from bytes that DUMP answered.",
     complexity: "O(1) to create the key, O(N*M) for N elements of M bytes; O(N*M*log(N)) for sorted sets",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "ttl", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "serialized-value", kind: ArgKind::String, ..Arg::NEW },
-        Arg {
-            name: "replace",
-            kind: ArgKind::PureToken,
-            token: Some("REPLACE"),
-            since: "3.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "absttl",
-            kind: ArgKind::PureToken,
-            token: Some("ABSTTL"),
-            since: "5.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("replace", "REPLACE").since("3.0.0").optional(),
+        Arg::word("absttl", "ABSTTL").since("5.0.0").optional(),
         Arg {
             name: "seconds",
             kind: ArgKind::Integer,
@@ -109,32 +85,13 @@ pub(super) const RESTORE_ASKING: Spec = Spec {
     syscmd: true,
     summary: "RESTORE within the cluster, of a slot that is being imported.",
     complexity: "As RESTORE",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "ttl", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "serialized-value", kind: ArgKind::String, ..Arg::NEW },
-        Arg {
-            name: "replace",
-            kind: ArgKind::PureToken,
-            token: Some("REPLACE"),
-            since: "3.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "absttl",
-            kind: ArgKind::PureToken,
-            token: Some("ABSTTL"),
-            since: "5.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("replace", "REPLACE").since("3.0.0").optional(),
+        Arg::word("absttl", "ABSTTL").since("5.0.0").optional(),
         Arg {
             name: "seconds",
             kind: ArgKind::Integer,

@@ -47,20 +47,8 @@ pub(super) const BGSAVE: Spec = Spec {
         kind: ArgKind::Oneof,
         optional: true,
         args: &[
-            Arg {
-                name: "schedule",
-                kind: ArgKind::PureToken,
-                token: Some("SCHEDULE"),
-                since: "3.2.2",
-                ..Arg::NEW
-            },
-            Arg {
-                name: "cancel",
-                kind: ArgKind::PureToken,
-                token: Some("CANCEL"),
-                since: "8.1.0",
-                ..Arg::NEW
-            },
+            Arg::word("schedule", "SCHEDULE").since("3.2.2"),
+            Arg::word("cancel", "CANCEL").since("8.1.0"),
         ],
         ..Arg::NEW
     }],

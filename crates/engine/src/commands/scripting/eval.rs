@@ -7,6 +7,9 @@ use crate::scripting::run::{Call, run};
 use crate::scripting::shebang::ScriptFlags;
 use kara_script::{Kind, LoadError};
 
+const KEY: Arg =
+    Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), optional: true, multiple: true, ..Arg::NEW };
+
 pub(super) const EVAL: Spec = Spec {
     name: "eval",
     arity: Arity::AtLeast(3),
@@ -20,23 +23,12 @@ pub(super) const EVAL: Spec = Spec {
     since: "2.6.0",
     summary: "Runs a script.",
     complexity: "Depends on the script.",
-    key_specs: &[KeySpec {
-        notes: "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))
+        .noted("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")],
     args: &[
         Arg { name: "script", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "key",
-            kind: ArgKind::Key,
-            key_spec: Some(0),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
+        KEY,
         Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
     ],
     handler: Some(eval),
@@ -56,23 +48,12 @@ pub(super) const EVAL_RO: Spec = Spec {
     since: "7.0.0",
     summary: "Runs a script that only reads.",
     complexity: "Depends on the script.",
-    key_specs: &[KeySpec {
-        notes: "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RO.union(KeyFlags::ACCESS))
+        .noted("We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")],
     args: &[
         Arg { name: "script", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "key",
-            kind: ArgKind::Key,
-            key_spec: Some(0),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
+        KEY,
         Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
     ],
     handler: Some(eval_ro),
@@ -92,23 +73,11 @@ pub(super) const EVALSHA: Spec = Spec {
     since: "2.6.0",
     summary: "Runs a cached script by its SHA1.",
     complexity: "Depends on the script.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "sha1", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "key",
-            kind: ArgKind::Key,
-            key_spec: Some(0),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
+        KEY,
         Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
     ],
     handler: Some(evalsha),
@@ -128,23 +97,11 @@ pub(super) const EVALSHA_RO: Spec = Spec {
     since: "7.0.0",
     summary: "Runs a cached script that only reads by its SHA1.",
     complexity: "Depends on the script.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "sha1", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "key",
-            kind: ArgKind::Key,
-            key_spec: Some(0),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
+        KEY,
         Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
     ],
     handler: Some(evalsha_ro),
@@ -164,23 +121,12 @@ pub(super) const FCALL: Spec = Spec {
     since: "7.0.0",
     summary: "Calls a function.",
     complexity: "Depends on the function.",
-    key_specs: &[KeySpec {
-        notes: "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))
+        .noted("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")],
     args: &[
         Arg { name: "function", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "key",
-            kind: ArgKind::Key,
-            key_spec: Some(0),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
+        KEY,
         Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
     ],
     handler: Some(fcall),
@@ -200,23 +146,12 @@ pub(super) const FCALL_RO: Spec = Spec {
     since: "7.0.0",
     summary: "Calls a function that only reads.",
     complexity: "Depends on the function.",
-    key_specs: &[KeySpec {
-        notes: "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RO.union(KeyFlags::ACCESS))
+        .noted("We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")],
     args: &[
         Arg { name: "function", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "key",
-            kind: ArgKind::Key,
-            key_spec: Some(0),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
+        KEY,
         Arg { name: "arg", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW },
     ],
     handler: Some(fcall_ro),

@@ -60,10 +60,7 @@ pub(super) const FUNCTION: Spec = Spec {
                 name: "flush-type",
                 kind: ArgKind::Oneof,
                 optional: true,
-                args: &[
-                    Arg { name: "async", kind: ArgKind::PureToken, token: Some("ASYNC"), ..Arg::NEW },
-                    Arg { name: "sync", kind: ArgKind::PureToken, token: Some("SYNC"), ..Arg::NEW },
-                ],
+                args: &[Arg::word("async", "ASYNC"), Arg::word("sync", "SYNC")],
                 ..Arg::NEW
             }],
             locks: Locks::All,
@@ -113,13 +110,7 @@ pub(super) const FUNCTION: Spec = Spec {
                     optional: true,
                     ..Arg::NEW
                 },
-                Arg {
-                    name: "withcode",
-                    kind: ArgKind::PureToken,
-                    token: Some("WITHCODE"),
-                    optional: true,
-                    ..Arg::NEW
-                },
+                Arg::word("withcode", "WITHCODE").optional(),
             ],
             handler: Some(function_list),
             ..Spec::NEW
@@ -135,13 +126,7 @@ pub(super) const FUNCTION: Spec = Spec {
             complexity: "O(N) for N bytes of the library",
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             args: &[
-                Arg {
-                    name: "replace",
-                    kind: ArgKind::PureToken,
-                    token: Some("REPLACE"),
-                    optional: true,
-                    ..Arg::NEW
-                },
+                Arg::word("replace", "REPLACE").optional(),
                 Arg { name: "function-code", kind: ArgKind::String, ..Arg::NEW },
             ],
             locks: Locks::All,
@@ -165,9 +150,9 @@ pub(super) const FUNCTION: Spec = Spec {
                     kind: ArgKind::Oneof,
                     optional: true,
                     args: &[
-                        Arg { name: "flush", kind: ArgKind::PureToken, token: Some("FLUSH"), ..Arg::NEW },
-                        Arg { name: "append", kind: ArgKind::PureToken, token: Some("APPEND"), ..Arg::NEW },
-                        Arg { name: "replace", kind: ArgKind::PureToken, token: Some("REPLACE"), ..Arg::NEW },
+                        Arg::word("flush", "FLUSH"),
+                        Arg::word("append", "APPEND"),
+                        Arg::word("replace", "REPLACE"),
                     ],
                     ..Arg::NEW
                 },

@@ -25,11 +25,7 @@ pub(super) const SCRIPT: Spec = Spec {
                 Arg {
                     name: "mode",
                     kind: ArgKind::Oneof,
-                    args: &[
-                        Arg { name: "yes", kind: ArgKind::PureToken, token: Some("YES"), ..Arg::NEW },
-                        Arg { name: "sync", kind: ArgKind::PureToken, token: Some("SYNC"), ..Arg::NEW },
-                        Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
-                    ],
+                    args: &[Arg::word("yes", "YES"), Arg::word("sync", "SYNC"), Arg::word("no", "NO")],
                     ..Arg::NEW
                 },
                 Arg { name: "engine", kind: ArgKind::String, since: "9.1.0", optional: true, ..Arg::NEW },
@@ -66,10 +62,7 @@ pub(super) const SCRIPT: Spec = Spec {
                 kind: ArgKind::Oneof,
                 since: "6.2.0",
                 optional: true,
-                args: &[
-                    Arg { name: "async", kind: ArgKind::PureToken, token: Some("ASYNC"), ..Arg::NEW },
-                    Arg { name: "sync", kind: ArgKind::PureToken, token: Some("SYNC"), ..Arg::NEW },
-                ],
+                args: &[Arg::word("async", "ASYNC"), Arg::word("sync", "SYNC")],
                 ..Arg::NEW
             }],
             handler: Some(script_flush),

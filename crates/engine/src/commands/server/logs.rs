@@ -3,6 +3,17 @@
 use crate::commandlog::{LogEntry, LogKind};
 use crate::commands::prelude::*;
 
+const TYPE: Arg = Arg {
+    name: "type",
+    kind: ArgKind::Oneof,
+    args: &[
+        Arg::word("slow", "SLOW"),
+        Arg::word("large-request", "LARGE-REQUEST"),
+        Arg::word("large-reply", "LARGE-REPLY"),
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const COMMANDLOG: Spec = Spec {
     name: "commandlog",
     arity: Arity::AtLeast(2),
@@ -20,29 +31,7 @@ pub(super) const COMMANDLOG: Spec = Spec {
             summary: "Returns entries of one of the logs.",
             complexity: "O(N) for N entries returned",
             tips: &["request_policy:all_nodes", "nondeterministic_output"],
-            args: &[
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg {
-                    name: "type",
-                    kind: ArgKind::Oneof,
-                    args: &[
-                        Arg { name: "slow", kind: ArgKind::PureToken, token: Some("SLOW"), ..Arg::NEW },
-                        Arg {
-                            name: "large-request",
-                            kind: ArgKind::PureToken,
-                            token: Some("LARGE-REQUEST"),
-                            ..Arg::NEW
-                        },
-                        Arg {
-                            name: "large-reply",
-                            kind: ArgKind::PureToken,
-                            token: Some("LARGE-REPLY"),
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
-            ],
+            args: &[Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW }, TYPE],
             handler: Some(commandlog_get),
             ..Spec::NEW
         },
@@ -66,26 +55,7 @@ pub(super) const COMMANDLOG: Spec = Spec {
             summary: "Returns the number of entries of one of the logs.",
             complexity: "O(1)",
             tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
-            args: &[Arg {
-                name: "type",
-                kind: ArgKind::Oneof,
-                args: &[
-                    Arg { name: "slow", kind: ArgKind::PureToken, token: Some("SLOW"), ..Arg::NEW },
-                    Arg {
-                        name: "large-request",
-                        kind: ArgKind::PureToken,
-                        token: Some("LARGE-REQUEST"),
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "large-reply",
-                        kind: ArgKind::PureToken,
-                        token: Some("LARGE-REPLY"),
-                        ..Arg::NEW
-                    },
-                ],
-                ..Arg::NEW
-            }],
+            args: &[TYPE],
             handler: Some(commandlog_len),
             ..Spec::NEW
         },
@@ -98,26 +68,7 @@ pub(super) const COMMANDLOG: Spec = Spec {
             summary: "Empties one of the logs.",
             complexity: "O(N) for N entries",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            args: &[Arg {
-                name: "type",
-                kind: ArgKind::Oneof,
-                args: &[
-                    Arg { name: "slow", kind: ArgKind::PureToken, token: Some("SLOW"), ..Arg::NEW },
-                    Arg {
-                        name: "large-request",
-                        kind: ArgKind::PureToken,
-                        token: Some("LARGE-REQUEST"),
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "large-reply",
-                        kind: ArgKind::PureToken,
-                        token: Some("LARGE-REPLY"),
-                        ..Arg::NEW
-                    },
-                ],
-                ..Arg::NEW
-            }],
+            args: &[TYPE],
             handler: Some(commandlog_reset),
             ..Spec::NEW
         },

@@ -80,12 +80,7 @@ pub(super) const MEMORY: Spec = Spec {
             since: "4.0.0",
             summary: "Estimates the memory that a key takes.",
             complexity: "O(N) for N samples",
-            key_specs: &[KeySpec {
-                notes: "",
-                flags: KeyFlags::RO,
-                begin: Begin::Index(2),
-                find: Find::Range { last: 0, step: 1, limit: 0 },
-            }],
+            key_specs: &[KeySpec::key(2, KeyFlags::RO)],
             args: &[
                 Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
                 Arg {

@@ -81,53 +81,17 @@ pub(super) const SHUTDOWN: Spec = Spec {
                         name: "save-selector",
                         kind: ArgKind::Oneof,
                         optional: true,
-                        args: &[
-                            Arg {
-                                name: "nosave",
-                                kind: ArgKind::PureToken,
-                                token: Some("NOSAVE"),
-                                ..Arg::NEW
-                            },
-                            Arg { name: "save", kind: ArgKind::PureToken, token: Some("SAVE"), ..Arg::NEW },
-                        ],
+                        args: &[Arg::word("nosave", "NOSAVE"), Arg::word("save", "SAVE")],
                         ..Arg::NEW
                     },
-                    Arg {
-                        name: "now",
-                        kind: ArgKind::PureToken,
-                        token: Some("NOW"),
-                        since: "7.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "force",
-                        kind: ArgKind::PureToken,
-                        token: Some("FORCE"),
-                        since: "7.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "safe",
-                        kind: ArgKind::PureToken,
-                        token: Some("SAFE"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "failover",
-                        kind: ArgKind::PureToken,
-                        token: Some("FAILOVER"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
+                    Arg::word("now", "NOW").since("7.0.0").optional(),
+                    Arg::word("force", "FORCE").since("7.0.0").optional(),
+                    Arg::word("safe", "SAFE").since("9.0.0").optional(),
+                    Arg::word("failover", "FAILOVER").since("9.0.0").optional(),
                 ],
                 ..Arg::NEW
             },
-            Arg { name: "abort", kind: ArgKind::PureToken, token: Some("ABORT"), since: "7.0.0", ..Arg::NEW },
+            Arg::word("abort", "ABORT").since("7.0.0"),
         ],
         ..Arg::NEW
     }],

@@ -9,27 +9,12 @@ use kara_keyspace::value::set::{Element, Set, SetConfig};
 use kara_resp::Writer;
 
 /// All arguments are keys that are read.
-const ALL_READ: &[KeySpec] = &[KeySpec {
-    notes: "",
-    flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-    begin: Begin::Index(1),
-    find: Find::Range { last: -1, step: 1, limit: 0 },
-}];
+const ALL_READ: &[KeySpec] = &[KeySpec::keys(1, -1, KeyFlags::RO.union(KeyFlags::ACCESS))];
 
 /// The first argument is the result's key, the others are keys that are read.
 const STORE_SPECS: &[KeySpec] = &[
-    KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    },
-    KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    },
+    KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
+    KeySpec::keys(2, -1, KeyFlags::RO.union(KeyFlags::ACCESS)),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -340,12 +325,7 @@ pub(super) const SINTERCARD: Spec = Spec {
     since: "7.0.0",
     summary: "Returns the number of members that all sets have.",
     complexity: "O(N*M), N being the size of the smallest set and M the number of sets.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },

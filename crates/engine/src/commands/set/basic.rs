@@ -86,18 +86,8 @@ pub(super) const SMOVE: Spec = Spec {
     summary: "Moves a member from one set to another.",
     complexity: "O(1)",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RW.union(KeyFlags::INSERT),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT)),
     ],
     args: &[
         Arg { name: "source", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },

@@ -121,6 +121,13 @@ fn effect(
     })
 }
 
+const STRATEGY: Arg = Arg {
+    name: "strategy",
+    kind: ArgKind::Oneof,
+    args: &[Arg::word("maxlen", "MAXLEN"), Arg::word("minid", "MINID").since("6.2.0")],
+    ..Arg::NEW
+};
+
 pub(super) const XADD: Spec = Spec {
     name: "xadd",
     arity: Arity::AtLeast(5),
@@ -131,50 +138,22 @@ pub(super) const XADD: Spec = Spec {
     summary: "Appends an entry to a stream, creating the stream if there is none.",
     complexity: "O(1), and O(N) for N entries dropped by trimming.",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "UPDATE instead of INSERT because of the optional trimming feature",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))
+        .noted("UPDATE instead of INSERT because of the optional trimming feature")],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg {
-            name: "nomkstream",
-            kind: ArgKind::PureToken,
-            token: Some("NOMKSTREAM"),
-            since: "6.2.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("nomkstream", "NOMKSTREAM").since("6.2.0").optional(),
         Arg {
             name: "trim",
             kind: ArgKind::Block,
             optional: true,
             args: &[
-                Arg {
-                    name: "strategy",
-                    kind: ArgKind::Oneof,
-                    args: &[
-                        Arg { name: "maxlen", kind: ArgKind::PureToken, token: Some("MAXLEN"), ..Arg::NEW },
-                        Arg {
-                            name: "minid",
-                            kind: ArgKind::PureToken,
-                            token: Some("MINID"),
-                            since: "6.2.0",
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
+                STRATEGY,
                 Arg {
                     name: "operator",
                     kind: ArgKind::Oneof,
                     optional: true,
-                    args: &[
-                        Arg { name: "equal", kind: ArgKind::PureToken, token: Some("="), ..Arg::NEW },
-                        Arg { name: "approximately", kind: ArgKind::PureToken, token: Some("~"), ..Arg::NEW },
-                    ],
+                    args: &[Arg::word("equal", "="), Arg::word("approximately", "~")],
                     ..Arg::NEW
                 },
                 Arg { name: "threshold", kind: ArgKind::String, ..Arg::NEW },
@@ -192,10 +171,7 @@ pub(super) const XADD: Spec = Spec {
         Arg {
             name: "id-selector",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "auto-id", kind: ArgKind::PureToken, token: Some("*"), ..Arg::NEW },
-                Arg { name: "id", kind: ArgKind::String, ..Arg::NEW },
-            ],
+            args: &[Arg::word("auto-id", "*"), Arg { name: "id", kind: ArgKind::String, ..Arg::NEW }],
             ..Arg::NEW
         },
         Arg {
@@ -266,41 +242,19 @@ pub(super) const XTRIM: Spec = Spec {
     summary: "Drops the oldest entries of a stream.",
     complexity: "O(N) for N dropped entries, most of them in whole blocks.",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg {
             name: "trim",
             kind: ArgKind::Block,
             args: &[
-                Arg {
-                    name: "strategy",
-                    kind: ArgKind::Oneof,
-                    args: &[
-                        Arg { name: "maxlen", kind: ArgKind::PureToken, token: Some("MAXLEN"), ..Arg::NEW },
-                        Arg {
-                            name: "minid",
-                            kind: ArgKind::PureToken,
-                            token: Some("MINID"),
-                            since: "6.2.0",
-                            ..Arg::NEW
-                        },
-                    ],
-                    ..Arg::NEW
-                },
+                STRATEGY,
                 Arg {
                     name: "operator",
                     kind: ArgKind::Oneof,
                     optional: true,
-                    args: &[
-                        Arg { name: "equal", kind: ArgKind::PureToken, token: Some("="), ..Arg::NEW },
-                        Arg { name: "approximately", kind: ArgKind::PureToken, token: Some("~"), ..Arg::NEW },
-                    ],
+                    args: &[Arg::word("equal", "="), Arg::word("approximately", "~")],
                     ..Arg::NEW
                 },
                 Arg { name: "threshold", kind: ArgKind::String, ..Arg::NEW },
@@ -347,12 +301,7 @@ pub(super) const XDEL: Spec = Spec {
     since: "5.0.0",
     summary: "Deletes entries of a stream by their ids.",
     complexity: "O(1) for each id, whatever the length of the stream.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "id", kind: ArgKind::String, multiple: true, ..Arg::NEW },
@@ -387,12 +336,7 @@ pub(super) const XSETID: Spec = Spec {
     since: "5.0.0",
     summary: "Sets the last id and the counters of a stream.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "last-id", kind: ArgKind::String, ..Arg::NEW },
@@ -483,12 +427,7 @@ pub(super) const XLEN: Spec = Spec {
     since: "5.0.0",
     summary: "Counts the entries of a stream.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO)],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(xlen),
     ..Spec::NEW

@@ -88,31 +88,17 @@ const XGROUP_CREATE: Spec = Spec {
     since: "5.0.0",
     summary: "Creates a consumer group.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
         Arg {
             name: "id-selector",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "id", kind: ArgKind::String, ..Arg::NEW },
-                Arg { name: "new-id", kind: ArgKind::PureToken, token: Some("$"), ..Arg::NEW },
-            ],
+            args: &[Arg { name: "id", kind: ArgKind::String, ..Arg::NEW }, Arg::word("new-id", "$")],
             ..Arg::NEW
         },
-        Arg {
-            name: "mkstream",
-            kind: ArgKind::PureToken,
-            token: Some("MKSTREAM"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("mkstream", "MKSTREAM").optional(),
         Arg {
             name: "entriesread",
             kind: ArgKind::Integer,
@@ -159,22 +145,14 @@ const XGROUP_SETID: Spec = Spec {
     since: "5.0.0",
     summary: "Sets a consumer group's last delivered id.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
         Arg {
             name: "id-selector",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "id", kind: ArgKind::String, ..Arg::NEW },
-                Arg { name: "new-id", kind: ArgKind::PureToken, token: Some("$"), ..Arg::NEW },
-            ],
+            args: &[Arg { name: "id", kind: ArgKind::String, ..Arg::NEW }, Arg::word("new-id", "$")],
             ..Arg::NEW
         },
         Arg {
@@ -222,12 +200,7 @@ const XGROUP_DESTROY: Spec = Spec {
     since: "5.0.0",
     summary: "Removes a consumer group.",
     complexity: "O(N) for N pending entries.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
@@ -257,12 +230,7 @@ const XGROUP_CREATECONSUMER: Spec = Spec {
     since: "6.2.0",
     summary: "Creates a consumer in a group.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
@@ -291,12 +259,7 @@ const XGROUP_DELCONSUMER: Spec = Spec {
     since: "5.0.0",
     summary: "Removes a consumer and what it had pending.",
     complexity: "O(N log M) for its N of the group's M pending entries.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
@@ -358,12 +321,7 @@ pub(super) const XACK: Spec = Spec {
     since: "5.0.0",
     summary: "Acknowledges entries that were delivered to a consumer of the group.",
     complexity: "O(log N) for each id, N being the pending entries.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },

@@ -28,12 +28,7 @@ const XINFO_STREAM: Spec = Spec {
     since: "5.0.0",
     summary: "Describes a stream.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg {
@@ -41,7 +36,7 @@ const XINFO_STREAM: Spec = Spec {
             kind: ArgKind::Block,
             optional: true,
             args: &[
-                Arg { name: "full", kind: ArgKind::PureToken, token: Some("FULL"), ..Arg::NEW },
+                Arg::word("full", "FULL"),
                 Arg {
                     name: "count",
                     kind: ArgKind::Integer,
@@ -208,12 +203,7 @@ const XINFO_GROUPS: Spec = Spec {
     since: "5.0.0",
     summary: "Lists a stream's consumer groups.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(xinfo_groups),
     ..Spec::NEW
@@ -245,12 +235,7 @@ const XINFO_CONSUMERS: Spec = Spec {
     summary: "Lists the consumers of a group.",
     complexity: "O(1)",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(2),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(2, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },

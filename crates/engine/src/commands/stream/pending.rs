@@ -25,12 +25,7 @@ pub(super) const XPENDING: Spec = Spec {
     summary: "Shows what a consumer group has delivered but not got acknowledged.",
     complexity: "O(N) for N returned (with IDLE: scanned) entries; the summary is O(N) in the consumers.",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
@@ -263,12 +258,7 @@ pub(super) const XCLAIM: Spec = Spec {
     summary: "Makes a consumer the owner of pending entries.",
     complexity: "O(log N) for each id, N being the pending entries.",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
@@ -284,8 +274,8 @@ pub(super) const XCLAIM: Spec = Spec {
             ..Arg::NEW
         },
         Arg { name: "count", kind: ArgKind::Integer, token: Some("RETRYCOUNT"), optional: true, ..Arg::NEW },
-        Arg { name: "force", kind: ArgKind::PureToken, token: Some("FORCE"), optional: true, ..Arg::NEW },
-        Arg { name: "justid", kind: ArgKind::PureToken, token: Some("JUSTID"), optional: true, ..Arg::NEW },
+        Arg::word("force", "FORCE").optional(),
+        Arg::word("justid", "JUSTID").optional(),
         Arg { name: "lastid", kind: ArgKind::String, token: Some("LASTID"), optional: true, ..Arg::NEW },
     ],
     handler: Some(xclaim),
@@ -378,12 +368,7 @@ pub(super) const XAUTOCLAIM: Spec = Spec {
     summary: "Makes a consumer the owner of the pending entries that were idle for long enough.",
     complexity: "O(1) if COUNT is small.",
     tips: &["nondeterministic_output"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "group", kind: ArgKind::String, ..Arg::NEW },
@@ -391,7 +376,7 @@ pub(super) const XAUTOCLAIM: Spec = Spec {
         Arg { name: "min-idle-time", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "start", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), optional: true, ..Arg::NEW },
-        Arg { name: "justid", kind: ArgKind::PureToken, token: Some("JUSTID"), optional: true, ..Arg::NEW },
+        Arg::word("justid", "JUSTID").optional(),
     ],
     handler: Some(xautoclaim),
     ..Spec::NEW

@@ -14,12 +14,7 @@ pub(super) const XRANGE: Spec = Spec {
     since: "5.0.0",
     summary: "Returns the entries of a stream between two ids.",
     complexity: "O(N) for N returned entries.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "start", kind: ArgKind::String, ..Arg::NEW },
@@ -43,12 +38,7 @@ pub(super) const XREVRANGE: Spec = Spec {
     since: "5.0.0",
     summary: "Returns the entries of a stream between two ids, newest first.",
     complexity: "O(N) for N returned entries.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "end", kind: ArgKind::String, ..Arg::NEW },

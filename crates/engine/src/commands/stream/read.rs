@@ -132,6 +132,17 @@ fn found_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), 
     Ok(())
 }
 
+const STREAMS: Arg = Arg {
+    name: "streams",
+    kind: ArgKind::Block,
+    token: Some("STREAMS"),
+    args: &[
+        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
+        Arg { name: "id", kind: ArgKind::String, multiple: true, ..Arg::NEW },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const XREAD: Spec = Spec {
     name: "xread",
     arity: Arity::AtLeast(4),
@@ -155,16 +166,7 @@ pub(super) const XREAD: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        Arg {
-            name: "streams",
-            kind: ArgKind::Block,
-            token: Some("STREAMS"),
-            args: &[
-                Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
-                Arg { name: "id", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        STREAMS,
     ],
     get_keys: Some(found_keys),
     handler: Some(xread),
@@ -252,17 +254,8 @@ pub(super) const XREADGROUP: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        Arg { name: "noack", kind: ArgKind::PureToken, token: Some("NOACK"), optional: true, ..Arg::NEW },
-        Arg {
-            name: "streams",
-            kind: ArgKind::Block,
-            token: Some("STREAMS"),
-            args: &[
-                Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
-                Arg { name: "id", kind: ArgKind::String, multiple: true, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        Arg::word("noack", "NOACK").optional(),
+        STREAMS,
     ],
     get_keys: Some(found_keys),
     handler: Some(xreadgroup),

@@ -24,12 +24,7 @@ pub(super) const INCR: Spec = Spec {
     since: "1.0.0",
     summary: "Adds one to the integer of a key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(incr),
     ..Spec::NEW
@@ -48,12 +43,7 @@ pub(super) const DECR: Spec = Spec {
     since: "1.0.0",
     summary: "Subtracts one from the integer of a key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(decr),
     ..Spec::NEW
@@ -72,12 +62,7 @@ pub(super) const INCRBY: Spec = Spec {
     since: "1.0.0",
     summary: "Adds to the integer of a key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "increment", kind: ArgKind::Integer, ..Arg::NEW },
@@ -100,12 +85,7 @@ pub(super) const DECRBY: Spec = Spec {
     since: "1.0.0",
     summary: "Subtracts from the integer of a key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "decrement", kind: ArgKind::Integer, ..Arg::NEW },
@@ -129,12 +109,7 @@ pub(super) const INCRBYFLOAT: Spec = Spec {
     since: "2.6.0",
     summary: "Adds to the floating-point number of a key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "increment", kind: ArgKind::Double, ..Arg::NEW },

@@ -17,17 +17,12 @@ pub(super) const LCS: Spec = Spec {
     since: "7.0.0",
     summary: "Finds the longest common subsequence of two string values.",
     complexity: "O(N*M) for strings of N and M bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, 1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key1", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "key2", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-        Arg { name: "len", kind: ArgKind::PureToken, token: Some("LEN"), optional: true, ..Arg::NEW },
-        Arg { name: "idx", kind: ArgKind::PureToken, token: Some("IDX"), optional: true, ..Arg::NEW },
+        Arg::word("len", "LEN").optional(),
+        Arg::word("idx", "IDX").optional(),
         Arg {
             name: "min-match-len",
             kind: ArgKind::Integer,
@@ -35,13 +30,7 @@ pub(super) const LCS: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        Arg {
-            name: "withmatchlen",
-            kind: ArgKind::PureToken,
-            token: Some("WITHMATCHLEN"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("withmatchlen", "WITHMATCHLEN").optional(),
     ],
     handler: Some(lcs),
     ..Spec::NEW

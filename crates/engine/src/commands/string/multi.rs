@@ -4,6 +4,17 @@ use super::values::{Accepts, Condition, parse_options, reply_str};
 use crate::commands::prelude::*;
 use kara_keyspace::ExpiryUpdate;
 
+const DATA: Arg = Arg {
+    name: "data",
+    kind: ArgKind::Block,
+    multiple: true,
+    args: &[
+        Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
+        Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const MGET: Spec = Spec {
     name: "mget",
     arity: Arity::AtLeast(2),
@@ -14,12 +25,7 @@ pub(super) const MGET: Spec = Spec {
     summary: "Returns the string values of several keys.",
     complexity: "O(N) for N keys",
     tips: &["request_policy:multi_shard"],
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -1, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW }],
     handler: Some(mget),
     ..Spec::NEW
@@ -69,16 +75,7 @@ pub(super) const MSET: Spec = Spec {
         begin: Begin::Index(1),
         find: Find::Range { last: -1, step: 2, limit: 0 },
     }],
-    args: &[Arg {
-        name: "data",
-        kind: ArgKind::Block,
-        multiple: true,
-        args: &[
-            Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-            Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[DATA],
     handler: Some(mset),
     ..Spec::NEW
 };
@@ -107,16 +104,7 @@ pub(super) const MSETNX: Spec = Spec {
         begin: Begin::Index(1),
         find: Find::Range { last: -1, step: 2, limit: 0 },
     }],
-    args: &[Arg {
-        name: "data",
-        kind: ArgKind::Block,
-        multiple: true,
-        args: &[
-            Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-            Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-        ],
-        ..Arg::NEW
-    }],
+    args: &[DATA],
     handler: Some(msetnx),
     ..Spec::NEW
 };
@@ -152,24 +140,12 @@ pub(super) const MSETEX: Spec = Spec {
     }],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg {
-            name: "data",
-            kind: ArgKind::Block,
-            multiple: true,
-            args: &[
-                Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
-                Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        DATA,
         Arg {
             name: "condition",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("nx", "NX"), Arg::word("xx", "XX")],
             ..Arg::NEW
         },
         Arg {
@@ -186,7 +162,7 @@ pub(super) const MSETEX: Spec = Spec {
                     token: Some("PXAT"),
                     ..Arg::NEW
                 },
-                Arg { name: "keepttl", kind: ArgKind::PureToken, token: Some("KEEPTTL"), ..Arg::NEW },
+                Arg::word("keepttl", "KEEPTTL"),
             ],
             ..Arg::NEW
         },

@@ -12,12 +12,7 @@ pub(super) const STRLEN: Spec = Spec {
     since: "2.2.0",
     summary: "Returns the length of a string value.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO)],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(strlen),
     ..Spec::NEW
@@ -45,12 +40,7 @@ pub(super) const APPEND: Spec = Spec {
     since: "2.0.0",
     summary: "Appends to a string value, creating it where the key doesn't exist.",
     complexity: "O(1) amortized",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::INSERT))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
@@ -94,12 +84,7 @@ pub(super) const SETRANGE: Spec = Spec {
     since: "2.2.0",
     summary: "Overwrites a part of a string value from an offset on.",
     complexity: "O(M) for M bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
@@ -153,12 +138,7 @@ pub(super) const GETRANGE: Spec = Spec {
     since: "2.4.0",
     summary: "Returns a part of a string value.",
     complexity: "O(N) for N returned bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },
@@ -189,12 +169,7 @@ pub(super) const SUBSTR: Spec = Spec {
     since: "1.0.0",
     summary: "Returns a part of a string value; the old name of GETRANGE.",
     complexity: "O(N) for N returned bytes",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "start", kind: ArgKind::Integer, ..Arg::NEW },

@@ -153,12 +153,7 @@ pub(super) const GET: Spec = Spec {
     since: "1.0.0",
     summary: "Returns the string value of a key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(get),
     ..Spec::NEW
@@ -178,12 +173,11 @@ pub(super) const SET: Spec = Spec {
     since: "1.0.0",
     summary: "Sets the string value of a key; conditions, expiry and the old value on demand.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "RW and ACCESS due to the optional `GET` argument",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(
+        1,
+        KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE).union(KeyFlags::VARIABLE_FLAGS),
+    )
+    .noted("RW and ACCESS due to the optional `GET` argument")],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
@@ -192,8 +186,8 @@ pub(super) const SET: Spec = Spec {
             kind: ArgKind::Oneof,
             optional: true,
             args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), since: "2.6.12", ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), since: "2.6.12", ..Arg::NEW },
+                Arg::word("nx", "NX").since("2.6.12"),
+                Arg::word("xx", "XX").since("2.6.12"),
                 Arg {
                     name: "comparison-value",
                     kind: ArgKind::String,
@@ -204,14 +198,7 @@ pub(super) const SET: Spec = Spec {
             ],
             ..Arg::NEW
         },
-        Arg {
-            name: "get",
-            kind: ArgKind::PureToken,
-            token: Some("GET"),
-            since: "6.2.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("get", "GET").since("6.2.0").optional(),
         Arg {
             name: "expiration",
             kind: ArgKind::Oneof,
@@ -245,13 +232,7 @@ pub(super) const SET: Spec = Spec {
                     since: "6.2.0",
                     ..Arg::NEW
                 },
-                Arg {
-                    name: "keepttl",
-                    kind: ArgKind::PureToken,
-                    token: Some("KEEPTTL"),
-                    since: "6.0.0",
-                    ..Arg::NEW
-                },
+                Arg::word("keepttl", "KEEPTTL").since("6.0.0"),
             ],
             ..Arg::NEW
         },
@@ -338,12 +319,7 @@ pub(super) const SETNX: Spec = Spec {
     since: "1.0.0",
     summary: "Sets the string value of a key that doesn't exist yet.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::INSERT),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::OW.union(KeyFlags::INSERT))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
@@ -372,12 +348,7 @@ pub(super) const SETEX: Spec = Spec {
     since: "2.0.0",
     summary: "Sets the string value of a key with an expiry in seconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "seconds", kind: ArgKind::Integer, ..Arg::NEW },
@@ -400,12 +371,7 @@ pub(super) const PSETEX: Spec = Spec {
     since: "2.6.0",
     summary: "Sets the string value of a key with an expiry in milliseconds.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "milliseconds", kind: ArgKind::Integer, ..Arg::NEW },
@@ -438,12 +404,7 @@ pub(super) const GETSET: Spec = Spec {
     since: "1.0.0",
     summary: "Sets a key's string value and returns the one before.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
@@ -469,12 +430,7 @@ pub(super) const GETDEL: Spec = Spec {
     since: "6.2.0",
     summary: "Returns a key's string value and deletes the key.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW }],
     handler: Some(getdel),
     ..Spec::NEW
@@ -502,12 +458,8 @@ pub(super) const GETEX: Spec = Spec {
     since: "6.2.0",
     summary: "Returns a key's string value and sets or clears its expiry.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "RW and UPDATE because it changes the TTL",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))
+        .noted("RW and UPDATE because it changes the TTL")],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg {
@@ -524,7 +476,7 @@ pub(super) const GETEX: Spec = Spec {
                     token: Some("PXAT"),
                     ..Arg::NEW
                 },
-                Arg { name: "persist", kind: ArgKind::PureToken, token: Some("PERSIST"), ..Arg::NEW },
+                Arg::word("persist", "PERSIST"),
             ],
             ..Arg::NEW
         },
@@ -565,12 +517,7 @@ pub(super) const DELIFEQ: Spec = Spec {
     since: "9.0.0",
     summary: "Deletes a key if its string value equals the given one.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RM.union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RM.union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },

@@ -15,12 +15,7 @@ pub(super) const ZADD: Spec = Spec {
     since: "1.2.0",
     summary: "Adds members to a sorted set, or changes their scores.",
     complexity: "O(log N) for each member, N being the size of the set.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::UPDATE))],
     args: &[
         KEY,
         Arg {
@@ -28,10 +23,7 @@ pub(super) const ZADD: Spec = Spec {
             kind: ArgKind::Oneof,
             since: "3.0.2",
             optional: true,
-            args: &[
-                Arg { name: "nx", kind: ArgKind::PureToken, token: Some("NX"), ..Arg::NEW },
-                Arg { name: "xx", kind: ArgKind::PureToken, token: Some("XX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("nx", "NX"), Arg::word("xx", "XX")],
             ..Arg::NEW
         },
         Arg {
@@ -39,28 +31,11 @@ pub(super) const ZADD: Spec = Spec {
             kind: ArgKind::Oneof,
             since: "6.2.0",
             optional: true,
-            args: &[
-                Arg { name: "gt", kind: ArgKind::PureToken, token: Some("GT"), ..Arg::NEW },
-                Arg { name: "lt", kind: ArgKind::PureToken, token: Some("LT"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("gt", "GT"), Arg::word("lt", "LT")],
             ..Arg::NEW
         },
-        Arg {
-            name: "change",
-            kind: ArgKind::PureToken,
-            token: Some("CH"),
-            since: "3.0.2",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "increment",
-            kind: ArgKind::PureToken,
-            token: Some("INCR"),
-            since: "3.0.2",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("change", "CH").since("3.0.2").optional(),
+        Arg::word("increment", "INCR").since("3.0.2").optional(),
         Arg {
             name: "data",
             kind: ArgKind::Block,
@@ -121,12 +96,7 @@ pub(super) const ZINCRBY: Spec = Spec {
     since: "1.2.0",
     summary: "Adds a number to the score of a member, which is added to the set if it is missing.",
     complexity: "O(log N), N being the size of the set.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE))],
     args: &[
         KEY,
         Arg { name: "increment", kind: ArgKind::Integer, ..Arg::NEW },

@@ -278,6 +278,24 @@ fn answer_stored(cx: &mut Cx, op: Op, event: &'static str) -> Outcome {
     Ok(store(cx, cx.args[1], result, event))
 }
 
+const AGGREGATE: Arg = Arg {
+    name: "aggregate",
+    kind: ArgKind::Oneof,
+    token: Some("AGGREGATE"),
+    optional: true,
+    args: &[Arg::word("sum", "SUM"), Arg::word("min", "MIN"), Arg::word("max", "MAX")],
+    ..Arg::NEW
+};
+
+const WEIGHT: Arg = Arg {
+    name: "weight",
+    kind: ArgKind::Integer,
+    token: Some("WEIGHTS"),
+    optional: true,
+    multiple: true,
+    ..Arg::NEW
+};
+
 pub(super) const ZUNION: Spec = Spec {
     name: "zunion",
     arity: Arity::AtLeast(3),
@@ -287,35 +305,12 @@ pub(super) const ZUNION: Spec = Spec {
     since: "6.2.0",
     summary: "Gives the union of sorted sets.",
     complexity: "O(N log M), N being the number of members of all sets and M that of the result.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
-        Arg {
-            name: "weight",
-            kind: ArgKind::Integer,
-            token: Some("WEIGHTS"),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "aggregate",
-            kind: ArgKind::Oneof,
-            token: Some("AGGREGATE"),
-            optional: true,
-            args: &[
-                Arg { name: "sum", kind: ArgKind::PureToken, token: Some("SUM"), ..Arg::NEW },
-                Arg { name: "min", kind: ArgKind::PureToken, token: Some("MIN"), ..Arg::NEW },
-                Arg { name: "max", kind: ArgKind::PureToken, token: Some("MAX"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        WEIGHT,
+        AGGREGATE,
         WITHSCORES,
     ],
     handler: Some(zunion),
@@ -336,43 +331,15 @@ pub(super) const ZUNIONSTORE: Spec = Spec {
     summary: "Stores the union of sorted sets under a key.",
     complexity: "O(N log M), N being the number of members of all sets and M that of the result.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(2),
-            find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-        },
+        KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
+        KeySpec::counted(2, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg { name: "destination", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(1), multiple: true, ..Arg::NEW },
-        Arg {
-            name: "weight",
-            kind: ArgKind::Integer,
-            token: Some("WEIGHTS"),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "aggregate",
-            kind: ArgKind::Oneof,
-            token: Some("AGGREGATE"),
-            optional: true,
-            args: &[
-                Arg { name: "sum", kind: ArgKind::PureToken, token: Some("SUM"), ..Arg::NEW },
-                Arg { name: "min", kind: ArgKind::PureToken, token: Some("MIN"), ..Arg::NEW },
-                Arg { name: "max", kind: ArgKind::PureToken, token: Some("MAX"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        WEIGHT,
+        AGGREGATE,
     ],
     handler: Some(zunionstore),
     ..Spec::NEW
@@ -391,35 +358,12 @@ pub(super) const ZINTER: Spec = Spec {
     since: "6.2.0",
     summary: "Gives the intersection of sorted sets.",
     complexity: "O(N K + M log M), N being the size of the smallest set, K the number of sets and M the size of the result.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
-        Arg {
-            name: "weight",
-            kind: ArgKind::Integer,
-            token: Some("WEIGHTS"),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "aggregate",
-            kind: ArgKind::Oneof,
-            token: Some("AGGREGATE"),
-            optional: true,
-            args: &[
-                Arg { name: "sum", kind: ArgKind::PureToken, token: Some("SUM"), ..Arg::NEW },
-                Arg { name: "min", kind: ArgKind::PureToken, token: Some("MIN"), ..Arg::NEW },
-                Arg { name: "max", kind: ArgKind::PureToken, token: Some("MAX"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        WEIGHT,
+        AGGREGATE,
         WITHSCORES,
     ],
     handler: Some(zinter),
@@ -440,43 +384,15 @@ pub(super) const ZINTERSTORE: Spec = Spec {
     summary: "Stores the intersection of sorted sets under a key.",
     complexity: "O(N K + M log M), N being the size of the smallest set, K the number of sets and M the size of the result.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(2),
-            find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-        },
+        KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
+        KeySpec::counted(2, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg { name: "destination", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(1), multiple: true, ..Arg::NEW },
-        Arg {
-            name: "weight",
-            kind: ArgKind::Integer,
-            token: Some("WEIGHTS"),
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "aggregate",
-            kind: ArgKind::Oneof,
-            token: Some("AGGREGATE"),
-            optional: true,
-            args: &[
-                Arg { name: "sum", kind: ArgKind::PureToken, token: Some("SUM"), ..Arg::NEW },
-                Arg { name: "min", kind: ArgKind::PureToken, token: Some("MIN"), ..Arg::NEW },
-                Arg { name: "max", kind: ArgKind::PureToken, token: Some("MAX"), ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        WEIGHT,
+        AGGREGATE,
     ],
     handler: Some(zinterstore),
     ..Spec::NEW
@@ -495,12 +411,7 @@ pub(super) const ZDIFF: Spec = Spec {
     since: "6.2.0",
     summary: "Gives the members of the first sorted set that no other has.",
     complexity: "O(N K + M log M), N being the size of the first set, K the number of sets and M the size of the result.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
@@ -524,18 +435,8 @@ pub(super) const ZDIFFSTORE: Spec = Spec {
     summary: "Stores the members of the first sorted set that no other has under a key.",
     complexity: "O(N K + M log M), N being the size of the first set, K the number of sets and M the size of the result.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(2),
-            find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-        },
+        KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
+        KeySpec::counted(2, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg { name: "destination", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -559,12 +460,7 @@ pub(super) const ZINTERCARD: Spec = Spec {
     since: "7.0.0",
     summary: "Counts the members that all sorted sets have.",
     complexity: "O(N K), N being the size of the smallest set and K the number of sets.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RO.union(KeyFlags::ACCESS))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },

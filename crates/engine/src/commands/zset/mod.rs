@@ -54,13 +54,7 @@ pub const COMMANDS: &[Spec] = &[
     algebra::ZUNIONSTORE,
 ];
 
-const WITHSCORES: Arg = Arg {
-    name: "withscores",
-    kind: ArgKind::PureToken,
-    token: Some("WITHSCORES"),
-    optional: true,
-    ..Arg::NEW
-};
+const WITHSCORES: Arg = Arg::word("withscores", "WITHSCORES").optional();
 
 const NOT_SCORE_RANGE: CommandError = CommandError::text("ERR min or max is not a float");
 const NOT_LEX_RANGE: CommandError = CommandError::text("ERR min or max not valid string range item");

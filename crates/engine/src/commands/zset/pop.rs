@@ -98,12 +98,7 @@ pub(super) const ZPOPMIN: Spec = Spec {
     since: "5.0.0",
     summary: "Removes the members with the lowest scores and gives them.",
     complexity: "O(M log N), N being the size of the set and M the number of members popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[KEY, Arg { name: "count", kind: ArgKind::Integer, optional: true, ..Arg::NEW }],
     handler: Some(zpopmin),
     ..Spec::NEW
@@ -122,12 +117,7 @@ pub(super) const ZPOPMAX: Spec = Spec {
     since: "5.0.0",
     summary: "Removes the members with the highest scores and gives them.",
     complexity: "O(M log N), N being the size of the set and M the number of members popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[KEY, Arg { name: "count", kind: ArgKind::Integer, optional: true, ..Arg::NEW }],
     handler: Some(zpopmax),
     ..Spec::NEW
@@ -216,22 +206,14 @@ pub(super) const ZMPOP: Spec = Spec {
     since: "7.0.0",
     summary: "Removes members from an end of the first sorted set that isn't empty, and gives them.",
     complexity: "O(K + M log N), K being the number of keys, N the size of the set and M the number of members popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
         Arg {
             name: "where",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "min", kind: ArgKind::PureToken, token: Some("MIN"), ..Arg::NEW },
-                Arg { name: "max", kind: ArgKind::PureToken, token: Some("MAX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("min", "MIN"), Arg::word("max", "MAX")],
             ..Arg::NEW
         },
         Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), optional: true, ..Arg::NEW },
@@ -260,12 +242,7 @@ pub(super) const BZMPOP: Spec = Spec {
     since: "7.0.0",
     summary: "Removes members from an end of the first sorted set that isn't empty, and gives them; waits for one if there is none.",
     complexity: "O(K + M log N), K being the number of keys, N the size of the set and M the number of members popped.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(2),
-        find: Find::KeyNum { num_index: 0, first: 1, step: 1 },
-    }],
+    key_specs: &[KeySpec::counted(2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "timeout", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "numkeys", kind: ArgKind::Integer, ..Arg::NEW },
@@ -273,10 +250,7 @@ pub(super) const BZMPOP: Spec = Spec {
         Arg {
             name: "where",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "min", kind: ArgKind::PureToken, token: Some("MIN"), ..Arg::NEW },
-                Arg { name: "max", kind: ArgKind::PureToken, token: Some("MAX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("min", "MIN"), Arg::word("max", "MAX")],
             ..Arg::NEW
         },
         Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), optional: true, ..Arg::NEW },
@@ -306,12 +280,7 @@ pub(super) const BZPOPMIN: Spec = Spec {
     since: "5.0.0",
     summary: "Removes the member with the lowest score from the first sorted set that isn't empty, and gives it; waits for one if there is none.",
     complexity: "O(log N), N being the size of the set.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -2, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
         Arg { name: "timeout", kind: ArgKind::Double, ..Arg::NEW },
@@ -333,12 +302,7 @@ pub(super) const BZPOPMAX: Spec = Spec {
     since: "5.0.0",
     summary: "Removes the member with the highest score from the first sorted set that isn't empty, and gives it; waits for one if there is none.",
     complexity: "O(log N), N being the size of the set.",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
-        begin: Begin::Index(1),
-        find: Find::Range { last: -2, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::keys(1, -2, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE))],
     args: &[
         Arg { name: "key", kind: ArgKind::Key, key_spec: Some(0), multiple: true, ..Arg::NEW },
         Arg { name: "timeout", kind: ArgKind::Double, ..Arg::NEW },

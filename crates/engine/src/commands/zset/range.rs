@@ -174,6 +174,18 @@ fn range(cx: &mut Cx, by: Option<By>, reverse: Option<bool>) -> Outcome {
     Ok(Effect::None)
 }
 
+const LIMIT: Arg = Arg {
+    name: "limit",
+    kind: ArgKind::Block,
+    token: Some("LIMIT"),
+    optional: true,
+    args: &[
+        Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
+        Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
+    ],
+    ..Arg::NEW
+};
+
 pub(super) const ZRANGE: Spec = Spec {
     name: "zrange",
     arity: Arity::AtLeast(4),
@@ -193,20 +205,10 @@ pub(super) const ZRANGE: Spec = Spec {
             kind: ArgKind::Oneof,
             since: "6.2.0",
             optional: true,
-            args: &[
-                Arg { name: "byscore", kind: ArgKind::PureToken, token: Some("BYSCORE"), ..Arg::NEW },
-                Arg { name: "bylex", kind: ArgKind::PureToken, token: Some("BYLEX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("byscore", "BYSCORE"), Arg::word("bylex", "BYLEX")],
             ..Arg::NEW
         },
-        Arg {
-            name: "rev",
-            kind: ArgKind::PureToken,
-            token: Some("REV"),
-            since: "6.2.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("rev", "REV").since("6.2.0").optional(),
         Arg {
             name: "limit",
             kind: ArgKind::Block,
@@ -268,17 +270,7 @@ pub(super) const ZRANGEBYSCORE: Spec = Spec {
         Arg { name: "min", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "max", kind: ArgKind::Double, ..Arg::NEW },
         Arg { since: "2.0.0", ..WITHSCORES },
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        LIMIT,
     ],
     handler: Some(zrangebyscore),
     ..Spec::NEW
@@ -303,17 +295,7 @@ pub(super) const ZREVRANGEBYSCORE: Spec = Spec {
         Arg { name: "max", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "min", kind: ArgKind::Double, ..Arg::NEW },
         WITHSCORES,
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        LIMIT,
     ],
     handler: Some(zrevrangebyscore),
     ..Spec::NEW
@@ -337,17 +319,7 @@ pub(super) const ZRANGEBYLEX: Spec = Spec {
         KEY,
         Arg { name: "min", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "max", kind: ArgKind::String, ..Arg::NEW },
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        LIMIT,
     ],
     handler: Some(zrangebylex),
     ..Spec::NEW
@@ -371,17 +343,7 @@ pub(super) const ZREVRANGEBYLEX: Spec = Spec {
         KEY,
         Arg { name: "max", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "min", kind: ArgKind::String, ..Arg::NEW },
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        LIMIT,
     ],
     handler: Some(zrevrangebylex),
     ..Spec::NEW
@@ -401,18 +363,8 @@ pub(super) const ZRANGESTORE: Spec = Spec {
     summary: "Stores the members in a range of ranks, scores or names under another key.",
     complexity: "O(log N + M), N being the size of the set and M the number of members stored.",
     key_specs: &[
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::OW.union(KeyFlags::UPDATE),
-            begin: Begin::Index(1),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
-        KeySpec {
-            notes: "",
-            flags: KeyFlags::RO.union(KeyFlags::ACCESS),
-            begin: Begin::Index(2),
-            find: Find::Range { last: 0, step: 1, limit: 0 },
-        },
+        KeySpec::key(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
+        KeySpec::key(2, KeyFlags::RO.union(KeyFlags::ACCESS)),
     ],
     args: &[
         Arg { name: "dst", kind: ArgKind::Key, key_spec: Some(0), ..Arg::NEW },
@@ -423,24 +375,11 @@ pub(super) const ZRANGESTORE: Spec = Spec {
             name: "sortby",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "byscore", kind: ArgKind::PureToken, token: Some("BYSCORE"), ..Arg::NEW },
-                Arg { name: "bylex", kind: ArgKind::PureToken, token: Some("BYLEX"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("byscore", "BYSCORE"), Arg::word("bylex", "BYLEX")],
             ..Arg::NEW
         },
-        Arg { name: "rev", kind: ArgKind::PureToken, token: Some("REV"), optional: true, ..Arg::NEW },
-        Arg {
-            name: "limit",
-            kind: ArgKind::Block,
-            token: Some("LIMIT"),
-            optional: true,
-            args: &[
-                Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-                Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        Arg::word("rev", "REV").optional(),
+        LIMIT,
     ],
     handler: Some(zrangestore),
     ..Spec::NEW

@@ -21,12 +21,7 @@ pub(super) const ZCARD: Spec = Spec {
     since: "1.2.0",
     summary: "Gives the number of members of a sorted set.",
     complexity: "O(1)",
-    key_specs: &[KeySpec {
-        notes: "",
-        flags: KeyFlags::RO,
-        begin: Begin::Index(1),
-        find: Find::Range { last: 0, step: 1, limit: 0 },
-    }],
+    key_specs: &[KeySpec::key(1, KeyFlags::RO)],
     args: &[KEY],
     handler: Some(zcard),
     ..Spec::NEW
@@ -159,13 +154,7 @@ pub(super) const ZRANK: Spec = Spec {
     args: &[
         KEY,
         Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
-        Arg {
-            name: "withscore",
-            kind: ArgKind::PureToken,
-            token: Some("WITHSCORE"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("withscore", "WITHSCORE").optional(),
     ],
     handler: Some(zrank),
     ..Spec::NEW
@@ -188,13 +177,7 @@ pub(super) const ZREVRANK: Spec = Spec {
     args: &[
         KEY,
         Arg { name: "member", kind: ArgKind::String, ..Arg::NEW },
-        Arg {
-            name: "withscore",
-            kind: ArgKind::PureToken,
-            token: Some("WITHSCORE"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("withscore", "WITHSCORE").optional(),
     ],
     handler: Some(zrevrank),
     ..Spec::NEW
@@ -356,13 +339,7 @@ pub(super) const ZSCAN: Spec = Spec {
         Arg { name: "cursor", kind: ArgKind::Integer, ..Arg::NEW },
         Arg { name: "pattern", kind: ArgKind::Pattern, token: Some("MATCH"), optional: true, ..Arg::NEW },
         Arg { name: "count", kind: ArgKind::Integer, token: Some("COUNT"), optional: true, ..Arg::NEW },
-        Arg {
-            name: "noscores",
-            kind: ArgKind::PureToken,
-            token: Some("NOSCORES"),
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg::word("noscores", "NOSCORES").optional(),
     ],
     handler: Some(zscan),
     ..Spec::NEW

@@ -5,6 +5,11 @@ use crate::commands::prelude::*;
 use crate::shared::Message;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// What narrows the list of clients down, since 9.0.0.
+const fn filter(name: &'static str, kind: ArgKind, token: &'static str) -> Arg {
+    Arg { name, kind, token: Some(token), since: "9.0.0", optional: true, ..Arg::NEW }
+}
+
 pub(super) const KILL: Spec = Spec {
     name: "kill",
     arity: Arity::AtLeast(3),
@@ -46,40 +51,12 @@ pub(super) const KILL: Spec = Spec {
                         since: "2.8.12",
                         optional: true,
                         args: &[
-                            Arg {
-                                name: "normal",
-                                kind: ArgKind::PureToken,
-                                token: Some("NORMAL"),
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "master",
-                                kind: ArgKind::PureToken,
-                                token: Some("MASTER"),
-                                since: "3.2.0",
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "primary",
-                                kind: ArgKind::PureToken,
-                                token: Some("PRIMARY"),
-                                since: "8.0.0",
-                                ..Arg::NEW
-                            },
-                            Arg { name: "slave", kind: ArgKind::PureToken, token: Some("SLAVE"), ..Arg::NEW },
-                            Arg {
-                                name: "replica",
-                                kind: ArgKind::PureToken,
-                                token: Some("REPLICA"),
-                                since: "5.0.0",
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "pubsub",
-                                kind: ArgKind::PureToken,
-                                token: Some("PUBSUB"),
-                                ..Arg::NEW
-                            },
+                            Arg::word("normal", "NORMAL"),
+                            Arg::word("master", "MASTER").since("3.2.0"),
+                            Arg::word("primary", "PRIMARY").since("8.0.0"),
+                            Arg::word("slave", "SLAVE"),
+                            Arg::word("replica", "REPLICA").since("5.0.0"),
+                            Arg::word("pubsub", "PUBSUB"),
                         ],
                         ..Arg::NEW
                     },
@@ -112,10 +89,7 @@ pub(super) const KILL: Spec = Spec {
                         kind: ArgKind::Oneof,
                         token: Some("SKIPME"),
                         optional: true,
-                        args: &[
-                            Arg { name: "yes", kind: ArgKind::PureToken, token: Some("YES"), ..Arg::NEW },
-                            Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
-                        ],
+                        args: &[Arg::word("yes", "YES"), Arg::word("no", "NO")],
                         ..Arg::NEW
                     },
                     Arg {
@@ -126,70 +100,14 @@ pub(super) const KILL: Spec = Spec {
                         optional: true,
                         ..Arg::NEW
                     },
-                    Arg {
-                        name: "name",
-                        kind: ArgKind::String,
-                        token: Some("NAME"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "idle",
-                        kind: ArgKind::Integer,
-                        token: Some("IDLE"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "flags",
-                        kind: ArgKind::String,
-                        token: Some("FLAGS"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "lib-name",
-                        kind: ArgKind::String,
-                        token: Some("LIB-NAME"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "lib-ver",
-                        kind: ArgKind::String,
-                        token: Some("LIB-VER"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "db",
-                        kind: ArgKind::Integer,
-                        token: Some("DB"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "capa",
-                        kind: ArgKind::String,
-                        token: Some("CAPA"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "ip",
-                        kind: ArgKind::String,
-                        token: Some("IP"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
+                    filter("name", ArgKind::String, "NAME"),
+                    filter("idle", ArgKind::Integer, "IDLE"),
+                    filter("flags", ArgKind::String, "FLAGS"),
+                    filter("lib-name", ArgKind::String, "LIB-NAME"),
+                    filter("lib-ver", ArgKind::String, "LIB-VER"),
+                    filter("db", ArgKind::Integer, "DB"),
+                    filter("capa", ArgKind::String, "CAPA"),
+                    filter("ip", ArgKind::String, "IP"),
                     Arg {
                         name: "not-client-type",
                         kind: ArgKind::Oneof,
@@ -197,131 +115,26 @@ pub(super) const KILL: Spec = Spec {
                         since: "9.0.0",
                         optional: true,
                         args: &[
-                            Arg {
-                                name: "normal",
-                                kind: ArgKind::PureToken,
-                                token: Some("NORMAL"),
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "master",
-                                kind: ArgKind::PureToken,
-                                token: Some("MASTER"),
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "primary",
-                                kind: ArgKind::PureToken,
-                                token: Some("PRIMARY"),
-                                ..Arg::NEW
-                            },
-                            Arg { name: "slave", kind: ArgKind::PureToken, token: Some("SLAVE"), ..Arg::NEW },
-                            Arg {
-                                name: "replica",
-                                kind: ArgKind::PureToken,
-                                token: Some("REPLICA"),
-                                ..Arg::NEW
-                            },
-                            Arg {
-                                name: "pubsub",
-                                kind: ArgKind::PureToken,
-                                token: Some("PUBSUB"),
-                                ..Arg::NEW
-                            },
+                            Arg::word("normal", "NORMAL"),
+                            Arg::word("master", "MASTER"),
+                            Arg::word("primary", "PRIMARY"),
+                            Arg::word("slave", "SLAVE"),
+                            Arg::word("replica", "REPLICA"),
+                            Arg::word("pubsub", "PUBSUB"),
                         ],
                         ..Arg::NEW
                     },
-                    Arg {
-                        name: "not-client-id",
-                        kind: ArgKind::Integer,
-                        token: Some("NOT-ID"),
-                        since: "9.0.0",
-                        optional: true,
-                        multiple: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-username",
-                        kind: ArgKind::String,
-                        token: Some("NOT-USER"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-addr",
-                        kind: ArgKind::String,
-                        display: "ip:port",
-                        token: Some("NOT-ADDR"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-laddr",
-                        kind: ArgKind::String,
-                        display: "ip:port",
-                        token: Some("NOT-LADDR"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-name",
-                        kind: ArgKind::String,
-                        token: Some("NOT-NAME"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-flags",
-                        kind: ArgKind::String,
-                        token: Some("NOT-FLAGS"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-lib-name",
-                        kind: ArgKind::String,
-                        token: Some("NOT-LIB-NAME"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-lib-ver",
-                        kind: ArgKind::String,
-                        token: Some("NOT-LIB-VER"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-db",
-                        kind: ArgKind::Integer,
-                        token: Some("NOT-DB"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-capa",
-                        kind: ArgKind::String,
-                        token: Some("NOT-CAPA"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
-                    Arg {
-                        name: "not-ip",
-                        kind: ArgKind::String,
-                        token: Some("NOT-IP"),
-                        since: "9.0.0",
-                        optional: true,
-                        ..Arg::NEW
-                    },
+                    Arg { multiple: true, ..filter("not-client-id", ArgKind::Integer, "NOT-ID") },
+                    filter("not-username", ArgKind::String, "NOT-USER"),
+                    Arg { display: "ip:port", ..filter("not-addr", ArgKind::String, "NOT-ADDR") },
+                    Arg { display: "ip:port", ..filter("not-laddr", ArgKind::String, "NOT-LADDR") },
+                    filter("not-name", ArgKind::String, "NOT-NAME"),
+                    filter("not-flags", ArgKind::String, "NOT-FLAGS"),
+                    filter("not-lib-name", ArgKind::String, "NOT-LIB-NAME"),
+                    filter("not-lib-ver", ArgKind::String, "NOT-LIB-VER"),
+                    filter("not-db", ArgKind::Integer, "NOT-DB"),
+                    filter("not-capa", ArgKind::String, "NOT-CAPA"),
+                    filter("not-ip", ArgKind::String, "NOT-IP"),
                 ],
                 ..Arg::NEW
             },
@@ -381,10 +194,10 @@ pub(super) const LIST: Spec = Spec {
             since: "5.0.0",
             optional: true,
             args: &[
-                Arg { name: "normal", kind: ArgKind::PureToken, token: Some("NORMAL"), ..Arg::NEW },
-                Arg { name: "master", kind: ArgKind::PureToken, token: Some("MASTER"), ..Arg::NEW },
-                Arg { name: "replica", kind: ArgKind::PureToken, token: Some("REPLICA"), ..Arg::NEW },
-                Arg { name: "pubsub", kind: ArgKind::PureToken, token: Some("PUBSUB"), ..Arg::NEW },
+                Arg::word("normal", "NORMAL"),
+                Arg::word("master", "MASTER"),
+                Arg::word("replica", "REPLICA"),
+                Arg::word("pubsub", "PUBSUB"),
             ],
             ..Arg::NEW
         },
@@ -429,10 +242,7 @@ pub(super) const LIST: Spec = Spec {
             token: Some("SKIPME"),
             since: "8.1.0",
             optional: true,
-            args: &[
-                Arg { name: "yes", kind: ArgKind::PureToken, token: Some("YES"), ..Arg::NEW },
-                Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("yes", "YES"), Arg::word("no", "NO")],
             ..Arg::NEW
         },
         Arg {
@@ -443,70 +253,14 @@ pub(super) const LIST: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        Arg {
-            name: "name",
-            kind: ArgKind::String,
-            token: Some("NAME"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "idle",
-            kind: ArgKind::Integer,
-            token: Some("IDLE"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "flags",
-            kind: ArgKind::String,
-            token: Some("FLAGS"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "lib-name",
-            kind: ArgKind::String,
-            token: Some("LIB-NAME"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "lib-ver",
-            kind: ArgKind::String,
-            token: Some("LIB-VER"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "db",
-            kind: ArgKind::Integer,
-            token: Some("DB"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "capa",
-            kind: ArgKind::String,
-            token: Some("CAPA"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "ip",
-            kind: ArgKind::String,
-            token: Some("IP"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        filter("name", ArgKind::String, "NAME"),
+        filter("idle", ArgKind::Integer, "IDLE"),
+        filter("flags", ArgKind::String, "FLAGS"),
+        filter("lib-name", ArgKind::String, "LIB-NAME"),
+        filter("lib-ver", ArgKind::String, "LIB-VER"),
+        filter("db", ArgKind::Integer, "DB"),
+        filter("capa", ArgKind::String, "CAPA"),
+        filter("ip", ArgKind::String, "IP"),
         Arg {
             name: "not-client-type",
             kind: ArgKind::Oneof,
@@ -514,104 +268,24 @@ pub(super) const LIST: Spec = Spec {
             since: "9.0.0",
             optional: true,
             args: &[
-                Arg { name: "normal", kind: ArgKind::PureToken, token: Some("NORMAL"), ..Arg::NEW },
-                Arg { name: "master", kind: ArgKind::PureToken, token: Some("MASTER"), ..Arg::NEW },
-                Arg { name: "replica", kind: ArgKind::PureToken, token: Some("REPLICA"), ..Arg::NEW },
-                Arg { name: "pubsub", kind: ArgKind::PureToken, token: Some("PUBSUB"), ..Arg::NEW },
+                Arg::word("normal", "NORMAL"),
+                Arg::word("master", "MASTER"),
+                Arg::word("replica", "REPLICA"),
+                Arg::word("pubsub", "PUBSUB"),
             ],
             ..Arg::NEW
         },
-        Arg {
-            name: "not-client-id",
-            kind: ArgKind::Integer,
-            token: Some("NOT-ID"),
-            since: "9.0.0",
-            optional: true,
-            multiple: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-username",
-            kind: ArgKind::String,
-            token: Some("NOT-USER"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-addr",
-            kind: ArgKind::String,
-            display: "ip:port",
-            token: Some("NOT-ADDR"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-laddr",
-            kind: ArgKind::String,
-            display: "ip:port",
-            token: Some("NOT-LADDR"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-name",
-            kind: ArgKind::String,
-            token: Some("NOT-NAME"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-flags",
-            kind: ArgKind::String,
-            token: Some("NOT-FLAGS"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-lib-name",
-            kind: ArgKind::String,
-            token: Some("NOT-LIB-NAME"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-lib-ver",
-            kind: ArgKind::String,
-            token: Some("NOT-LIB-VER"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-db",
-            kind: ArgKind::Integer,
-            token: Some("NOT-DB"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-capa",
-            kind: ArgKind::String,
-            token: Some("NOT-CAPA"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
-        Arg {
-            name: "not-ip",
-            kind: ArgKind::String,
-            token: Some("NOT-IP"),
-            since: "9.0.0",
-            optional: true,
-            ..Arg::NEW
-        },
+        Arg { multiple: true, ..filter("not-client-id", ArgKind::Integer, "NOT-ID") },
+        filter("not-username", ArgKind::String, "NOT-USER"),
+        Arg { display: "ip:port", ..filter("not-addr", ArgKind::String, "NOT-ADDR") },
+        Arg { display: "ip:port", ..filter("not-laddr", ArgKind::String, "NOT-LADDR") },
+        filter("not-name", ArgKind::String, "NOT-NAME"),
+        filter("not-flags", ArgKind::String, "NOT-FLAGS"),
+        filter("not-lib-name", ArgKind::String, "NOT-LIB-NAME"),
+        filter("not-lib-ver", ArgKind::String, "NOT-LIB-VER"),
+        filter("not-db", ArgKind::Integer, "NOT-DB"),
+        filter("not-capa", ArgKind::String, "NOT-CAPA"),
+        filter("not-ip", ArgKind::String, "NOT-IP"),
     ],
     handler: Some(list),
     ..Spec::NEW

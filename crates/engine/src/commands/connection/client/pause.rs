@@ -19,10 +19,7 @@ pub(super) const PAUSE: Spec = Spec {
             kind: ArgKind::Oneof,
             since: "6.2.0",
             optional: true,
-            args: &[
-                Arg { name: "write", kind: ArgKind::PureToken, token: Some("WRITE"), ..Arg::NEW },
-                Arg { name: "all", kind: ArgKind::PureToken, token: Some("ALL"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("write", "WRITE"), Arg::word("all", "ALL")],
             ..Arg::NEW
         },
     ],

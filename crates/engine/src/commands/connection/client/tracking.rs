@@ -17,10 +17,7 @@ pub(super) const CACHING: Spec = Spec {
     args: &[Arg {
         name: "mode",
         kind: ArgKind::Oneof,
-        args: &[
-            Arg { name: "yes", kind: ArgKind::PureToken, token: Some("YES"), ..Arg::NEW },
-            Arg { name: "no", kind: ArgKind::PureToken, token: Some("NO"), ..Arg::NEW },
-        ],
+        args: &[Arg::word("yes", "YES"), Arg::word("no", "NO")],
         ..Arg::NEW
     }],
     handler: Some(client_caching),
@@ -89,10 +86,7 @@ pub(super) const TRACKING: Spec = Spec {
         Arg {
             name: "status",
             kind: ArgKind::Oneof,
-            args: &[
-                Arg { name: "on", kind: ArgKind::PureToken, token: Some("ON"), ..Arg::NEW },
-                Arg { name: "off", kind: ArgKind::PureToken, token: Some("OFF"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("on", "ON"), Arg::word("off", "OFF")],
             ..Arg::NEW
         },
         Arg {
@@ -111,10 +105,10 @@ pub(super) const TRACKING: Spec = Spec {
             multiple_token: true,
             ..Arg::NEW
         },
-        Arg { name: "bcast", kind: ArgKind::PureToken, token: Some("BCAST"), optional: true, ..Arg::NEW },
-        Arg { name: "optin", kind: ArgKind::PureToken, token: Some("OPTIN"), optional: true, ..Arg::NEW },
-        Arg { name: "optout", kind: ArgKind::PureToken, token: Some("OPTOUT"), optional: true, ..Arg::NEW },
-        Arg { name: "noloop", kind: ArgKind::PureToken, token: Some("NOLOOP"), optional: true, ..Arg::NEW },
+        Arg::word("bcast", "BCAST").optional(),
+        Arg::word("optin", "OPTIN").optional(),
+        Arg::word("optout", "OPTOUT").optional(),
+        Arg::word("noloop", "NOLOOP").optional(),
     ],
     handler: Some(client_tracking),
     ..Spec::NEW

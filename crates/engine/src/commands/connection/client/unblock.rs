@@ -19,10 +19,7 @@ pub(super) const UNBLOCK: Spec = Spec {
             name: "unblock-type",
             kind: ArgKind::Oneof,
             optional: true,
-            args: &[
-                Arg { name: "timeout", kind: ArgKind::PureToken, token: Some("TIMEOUT"), ..Arg::NEW },
-                Arg { name: "error", kind: ArgKind::PureToken, token: Some("ERROR"), ..Arg::NEW },
-            ],
+            args: &[Arg::word("timeout", "TIMEOUT"), Arg::word("error", "ERROR")],
             ..Arg::NEW
         },
     ],
