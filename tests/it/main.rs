@@ -40,6 +40,8 @@ mod libraries;
 #[cfg(test)]
 mod linear;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod messages;
 #[cfg(test)]
 mod metrics;

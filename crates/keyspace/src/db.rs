@@ -57,6 +57,10 @@ pub struct DbStats {
     pub volatile: usize,
     /// The sum of all expiries (Unix ms): the average TTL is `sum / expires - now`.
     pub expires_sum_ms: i128,
+    /// Of the table without the entries.
+    pub index_bytes: usize,
+    /// There are, or were, keys.
+    pub used: bool,
 }
 
 impl DbStats {
@@ -73,6 +77,8 @@ impl DbStats {
             expires: self.expires + other.expires,
             volatile: self.volatile + other.volatile,
             expires_sum_ms: self.expires_sum_ms + other.expires_sum_ms,
+            index_bytes: self.index_bytes + other.index_bytes,
+            used: self.used | other.used,
         }
     }
 }
@@ -101,6 +107,8 @@ impl Db {
             expires: self.table.expires_len(),
             volatile: self.table.volatile_len(),
             expires_sum_ms: self.table.expires_sum_ms(),
+            index_bytes: self.table.memory_usage(),
+            used: self.table.was_used(),
         }
     }
 

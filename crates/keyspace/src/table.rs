@@ -60,6 +60,10 @@ pub struct Table {
     volatile: usize,
     /// The sum of all expiries, for the average TTL.
     expires_sum_ms: i128,
+    /// Of all segments.
+    segment_bytes: usize,
+    /// It has had entries.
+    used: bool,
     hash: TableHash,
 }
 
@@ -106,6 +110,8 @@ impl Table {
             expires: 0,
             volatile: 0,
             expires_sum_ms: 0,
+            segment_bytes: 0,
+            used: false,
             hash,
         }
     }
@@ -137,10 +143,14 @@ impl Table {
         self.hash
     }
 
-    /// Bytes of directory and segments.
+    /// Bytes of directory and segments; none where there are no entries.
     pub fn memory_usage(&self) -> usize {
-        let segments: usize = self.segments().map(|s| (s.buckets() + 1) * LINE).sum();
-        segments + self.directory.capacity() * size_of::<Segment>()
+        self.segment_bytes + self.directory.capacity() * size_of::<Segment>()
+    }
+
+    /// Whether it has, or had, entries; also true for the one that takes its place when it is cut off.
+    pub fn was_used(&self) -> bool {
+        self.used
     }
 
     /// Places for entries.
@@ -328,6 +338,8 @@ impl Table {
         let mean = entries >> depth;
         let buckets = buckets_for(mean + 3 * mean.isqrt());
         self.directory = (0..1 << depth).map(|_| Segment::new(buckets, depth)).collect();
+        self.used = true;
+        self.segment_bytes = self.directory.iter().map(|segment| segment.bytes()).sum();
         (self.depth, self.deepest) = (depth, 1 << depth);
     }
 
@@ -335,8 +347,7 @@ impl Table {
     pub fn insert_unique(&mut self, hash: u64, mut entry: Entry) -> &mut Entry {
         debug_assert!(self.find(hash, entry.key()).is_none(), "the key is there already");
         if self.directory.is_empty() {
-            self.directory.push(Segment::new(MIN_BUCKETS, 0));
-            (self.depth, self.deepest) = (0, 1);
+            self.begin();
         }
         let expiry = entry.expire_at_ms();
         entry.set_volatile(false);
@@ -359,6 +370,16 @@ impl Table {
             self.note_fields_of(segment, entry_of_mut(segment.slot_mut(place)));
         }
         entry_of_mut(segment.slot_mut(place))
+    }
+
+    /// The first segment.
+    #[cold]
+    fn begin(&mut self) {
+        let first = Segment::new(MIN_BUCKETS, 0);
+        self.directory = vec![first];
+        self.segment_bytes = first.bytes();
+        (self.depth, self.deepest) = (0, 1);
+        self.used = true;
     }
 
     /// Takes the entry of that key out.
@@ -387,11 +408,22 @@ impl Table {
         entry
     }
 
-    /// Puts `segment` into every directory word of its prefix, which `hash` begins with.
+    /// Puts a new `segment` into every directory word of its prefix, which `hash` begins with.
     fn install(&mut self, hash: u64, segment: Segment) {
+        self.segment_bytes += segment.bytes();
         let span = 1usize << (self.depth - segment.depth());
         let first = self.index(hash) & !(span - 1);
         self.directory[first..first + span].fill(segment);
+    }
+
+    /// Frees a segment, not its entries.
+    ///
+    /// # Safety
+    /// No directory word refers to it any more, and no copy of the reference is used afterwards.
+    unsafe fn free(&mut self, segment: Segment) {
+        self.segment_bytes -= segment.bytes();
+        // SAFETY: the caller's promise.
+        unsafe { segment.free() };
     }
 
     /// Gives the segment of `hash` more room: the next size, or at the largest a split.
@@ -400,7 +432,7 @@ impl Table {
         if let Some(new) = old.grown() {
             self.install(hash, new);
             // SAFETY: no directory word refers to it any more.
-            unsafe { old.free() };
+            unsafe { self.free(old) };
             return;
         }
         let mut entries = Vec::with_capacity(old.header().count as usize);
@@ -411,7 +443,7 @@ impl Table {
         }
         self.split_into(hash, depth, &mut entries);
         // SAFETY: split_into has put new segments into all words of its prefix.
-        unsafe { old.free() };
+        unsafe { self.free(old) };
     }
 
     /// All entries of a segment with their hashes. Entries are loaded some buckets ahead: each is a cache miss.
@@ -503,8 +535,20 @@ impl Table {
         if !merged && let Some(new) = segment.shrunk() {
             self.install(hash, new);
             // SAFETY: no directory word refers to it any more.
-            unsafe { segment.free() };
+            unsafe { self.free(segment) };
         }
+        if self.len == 0 && self.directory.len() == 1 {
+            self.end();
+        }
+    }
+
+    /// Gives the last segment back: a database that was emptied takes no memory, in no shard.
+    fn end(&mut self) {
+        for segment in std::mem::take(&mut self.directory) {
+            // SAFETY: the directory is gone.
+            unsafe { self.free(segment) };
+        }
+        (self.depth, self.deepest) = (0, 0);
     }
 
     /// Merges the segment of `hash` with its buddy, if there is one and both together have few entries.
@@ -525,8 +569,8 @@ impl Table {
         self.install(hash, merged);
         // SAFETY: `merged` has taken all words of both.
         unsafe {
-            low.free();
-            high.free();
+            self.free(low);
+            self.free(high);
         }
         if depth == self.depth {
             self.deepest -= 2;
@@ -677,7 +721,9 @@ impl Table {
     /// The table with all its entries; an empty one takes its place.
     #[must_use]
     pub fn take_all(&mut self) -> Table {
-        std::mem::replace(self, Table::new(self.hash))
+        let mut empty = Table::new(self.hash);
+        empty.used = self.used;
+        std::mem::replace(self, empty)
     }
 }
 

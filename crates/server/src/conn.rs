@@ -147,6 +147,7 @@ impl Conn {
             return Sent::Part;
         }
         if self.unsent() > 0 {
+            self.make_room(bytes.len());
             self.output.extend_from_slice(bytes);
             return self.flush(written);
         }

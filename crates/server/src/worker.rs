@@ -39,8 +39,10 @@ const IDLE_MS: i64 = 2_000;
 const FAIR_BYTES: usize = 1 << 20;
 /// Requests parsed ahead, so that their cache misses overlap.
 const BATCH: usize = 32;
+/// What a worker's answer buffer has from the start.
+const REPLY_ROOM: usize = 16 << 10;
 /// Replies beyond this are sent before the next request runs.
-const REPLY_CHUNK: usize = 256 << 10;
+const REPLY_CHUNK: usize = 64 << 10;
 /// How soon to look again whether the mailboxes have room.
 const THROTTLED_POLL: Duration = Duration::from_millis(1);
 
@@ -142,7 +144,7 @@ impl Worker {
             deferred: Vec::new(),
             requests: (0..BATCH).map(|_| Request::new()).collect(),
             group_requests: (0..BATCH).map(|_| Request::new()).collect(),
-            reply: Writer::new(Protocol::Resp2),
+            reply: new_reply(),
             last_tick: now,
             turn_end: now,
             next_check: 0,
@@ -655,7 +657,7 @@ impl Worker {
         conn.note_reply(self.reply.len());
         // The limit holds for what a client is owed, not only for what its socket didn't take.
         if !limits::allow_reply(&self.engine.config, conn, self.reply.len()) {
-            self.reply.take();
+            self.reply = new_reply();
             return End::OutputBuffer;
         }
         if self.shared.persist.aof.is_on() {
@@ -668,7 +670,7 @@ impl Worker {
         let sent = conn.send(self.reply.as_bytes(), &mut written);
         self.reply.clear();
         if self.reply.buffer().capacity() > 4 * REPLY_CHUNK {
-            self.reply.take();
+            self.reply = new_reply();
         }
         self.count_written(conn, written);
         match sent {
@@ -720,7 +722,11 @@ impl Worker {
                 let info = conn.session.info.clone();
                 replicas.adopt(NewReplica { transport: conn.transport, info, request: *request, output });
             }
-            _ => self.shared.clients.remove(conn.session.id()),
+            _ => {
+                // Before anybody else finds that it holds nothing any more.
+                (conn.output, conn.input) = (Vec::new(), Vec::new());
+                self.shared.clients.remove(conn.session.id());
+            }
         }
     }
 
@@ -766,6 +772,14 @@ impl Worker {
         }
         self.engine.cron();
     }
+}
+
+/// An answer's beginning, with the room that most answers (INFO's, too) stay within: memory that would otherwise come with
+/// the first of them, when `maxmemory` may leave no room for it.
+fn new_reply() -> Writer {
+    let mut reply = Writer::new(Protocol::Resp2);
+    reply.buffer().reserve_exact(REPLY_ROOM);
+    reply
 }
 
 /// Counts what a socket took.

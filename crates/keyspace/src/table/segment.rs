@@ -169,6 +169,12 @@ impl Segment {
         (self.0.addr() >> ADDR_BITS) as u32 & 63
     }
 
+    /// Of memory.
+    #[inline]
+    pub fn bytes(self) -> usize {
+        (self.buckets() + 1) * LINE
+    }
+
     /// Buckets that are somebody's home: all but those that only serve as the last one's window.
     #[inline]
     pub fn homes(self) -> usize {

@@ -131,6 +131,15 @@ impl Link {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Room for one read from the log. What links hold doesn't count against `maxmemory`, which another thread may look
+    /// at between the two steps: so it is noted first.
+    fn make_room(&mut self) {
+        if self.out.capacity() < CHUNK {
+            self.noted.set((CHUNK + self.input.capacity()) as u64);
+            self.out.reserve_exact(CHUNK - self.out.len());
+        }
+    }
+
     /// Sends what waits; true once nothing does.
     pub fn flush(&mut self) -> io::Result<bool> {
         self.noted.set((self.out.capacity() + self.input.capacity()) as u64);
@@ -163,6 +172,9 @@ impl Link {
             match &mut self.phase {
                 Phase::Online => {
                     let position = self.position();
+                    if self.shared.replication.backlog.end() > position {
+                        self.make_room();
+                    }
                     let backlog = &self.shared.replication.backlog;
                     if !backlog.read(position, CHUNK, &mut self.out) {
                         return Err(io::Error::other("the log doesn't hold what the replica needs"));

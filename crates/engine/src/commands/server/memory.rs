@@ -21,7 +21,7 @@ pub(super) const MEMORY: Spec = Spec {
             summary: "Explains what is wrong with the use of memory.",
             complexity: "O(1)",
             tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-            locks: Locks::All,
+            locks: Locks::Own,
             handler: Some(memory_doctor),
             ..Spec::NEW
         },
@@ -68,7 +68,7 @@ pub(super) const MEMORY: Spec = Spec {
             summary: "Returns the use of memory in detail.",
             complexity: "O(1)",
             tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-            locks: Locks::All,
+            locks: Locks::Own,
             handler: Some(memory_stats),
             ..Spec::NEW
         },
@@ -132,7 +132,7 @@ enum Figure {
 
 fn memory_stats(cx: &mut Cx) -> Outcome {
     use Figure::{Count, Ratio};
-    let dbs = database_stats(cx);
+    let dbs = database_stats(cx)?;
     let m = MemoryUse::now(View::of(cx), &dbs);
     let bytes = |n: u64| Count(i64::try_from(n).unwrap_or(i64::MAX));
     let head = [
@@ -151,7 +151,7 @@ fn memory_stats(cx: &mut Cx) -> Outcome {
         ("functions.caches", bytes(cx.shared.scripts.usage().library_bytes)),
     ];
     let tail = [
-        ("overhead.db.hashtable.lut", bytes(m.index())),
+        ("overhead.db.hashtable.lut", bytes(m.index)),
         ("overhead.db.hashtable.rehashing", Count(0)),
         ("overhead.total", bytes(m.overhead)),
         ("db.dict.rehashing.count", Count(0)),
@@ -173,21 +173,16 @@ fn memory_stats(cx: &mut Cx) -> Outcome {
         ("fragmentation", Ratio(m.total_fragmentation_ratio())),
         ("fragmentation.bytes", Count(m.total_fragmentation_bytes())),
     ];
-    let used: Vec<(usize, u64)> =
-        dbs.iter().enumerate().filter(|(_, db)| db.keys > 0).map(|(n, db)| (n, db.keys as u64)).collect();
+    // As the reference: the first, and each that was used, though it may be empty now.
+    let used = dbs.iter().enumerate().filter(|(number, db)| *number == 0 || db.used);
+    let used: Vec<(usize, u64)> = used.map(|(number, db)| (number, db.index_bytes as u64)).collect();
     cx.reply.map(head.len() + used.len() + tail.len());
     figures(cx, &head);
-    for (number, keys) in used {
+    for (number, index) in used {
         cx.reply.bulk(format!("db.{number}").as_bytes());
         cx.reply.map(2);
         // Expiries stand in the entries: there is no second table.
-        figures(
-            cx,
-            &[
-                ("overhead.hashtable.main", bytes(MemoryUse::index_of(keys))),
-                ("overhead.hashtable.expires", Count(0)),
-            ],
-        );
+        figures(cx, &[("overhead.hashtable.main", bytes(index)), ("overhead.hashtable.expires", Count(0))]);
     }
     figures(cx, &tail);
     Ok(Effect::None)
@@ -204,7 +199,7 @@ fn figures(cx: &mut Cx, figures: &[(&str, Figure)]) {
 }
 
 fn memory_doctor(cx: &mut Cx) -> Outcome {
-    let dbs = database_stats(cx);
+    let dbs = database_stats(cx)?;
     let text = findings(&MemoryUse::now(View::of(cx), &dbs), cx.shared.clients.len());
     cx.reply.verbatim("txt", text.as_bytes());
     Ok(Effect::None)

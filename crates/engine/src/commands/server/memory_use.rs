@@ -9,9 +9,6 @@ use kara_base::usage::{self, AllocatorStats};
 use kara_keyspace::DbStats;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Bytes of index per key: the table's measured mean.
-const INDEX_BYTES_PER_KEY: u64 = 10;
-
 /// Bytes, unless another unit is told.
 pub(super) struct MemoryUse {
     pub used: u64,
@@ -29,6 +26,8 @@ pub(super) struct MemoryUse {
     pub replication_log: u64,
     pub aof_buffer: u64,
     pub keys: u64,
+    /// The tables of all databases, without the entries.
+    pub index: u64,
     /// All but the data: start-up, clients, index.
     pub overhead: u64,
 }
@@ -65,6 +64,7 @@ impl MemoryUse {
         let scripts = shared.scripts.usage();
         let scripts = scripts.cached_bytes + scripts.library_bytes;
         let keys = dbs.iter().map(|db| db.keys as u64).sum();
+        let index = dbs.iter().map(|db| db.index_bytes as u64).sum::<u64>();
         let startup = shared.startup_memory.load(Relaxed);
         MemoryUse {
             used,
@@ -84,24 +84,9 @@ impl MemoryUse {
             replication_log,
             aof_buffer,
             keys,
-            overhead: startup
-                + clients
-                + replicas
-                + backlog
-                + aof_buffer
-                + scripts
-                + MemoryUse::index_of(keys),
+            index,
+            overhead: startup + clients + replicas + backlog + aof_buffer + scripts + index,
         }
-    }
-
-    /// The index of so many keys.
-    pub fn index_of(keys: u64) -> u64 {
-        keys * INDEX_BYTES_PER_KEY
-    }
-
-    /// The index of all keys.
-    pub fn index(&self) -> u64 {
-        Self::index_of(self.keys)
     }
 
     pub fn dataset(&self) -> u64 {

@@ -10,7 +10,6 @@ pub(crate) use figures::percentile_ns;
 
 use crate::commands::prelude::*;
 use crate::config::Config;
-use crate::session::Origin;
 use crate::shared::Shared;
 use crate::stats::{Totals, WorkerStats};
 use kara_base::alloc::used_memory;
@@ -29,7 +28,7 @@ pub(super) const INFO: Spec = Spec {
     complexity: "O(1), but O(N) for N databases, clients and commands in their sections",
     tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
     args: &[Arg { name: "section", kind: ArgKind::String, optional: true, multiple: true, ..Arg::NEW }],
-    locks: Locks::All,
+    locks: Locks::Own,
     handler: Some(info),
     ..Spec::NEW
 };
@@ -43,11 +42,13 @@ struct Section {
     by_default: bool,
     /// Not even shown with `all`.
     hidden: bool,
+    /// Written from the databases' sizes.
+    counts_keys: bool,
     write: fn(&Facts, &mut Page),
 }
 
 const fn shown(name: &'static str, title: &'static str, write: fn(&Facts, &mut Page)) -> Section {
-    Section { name, title, by_default: true, hidden: false, write }
+    Section { name, title, by_default: true, hidden: false, counts_keys: false, write }
 }
 
 const fn asked(name: &'static str, title: &'static str, write: fn(&Facts, &mut Page)) -> Section {
@@ -59,7 +60,7 @@ const SECTIONS: &[Section] = &[
     shown("server", "Server", process::server),
     asked("tls", "TLS", roles::tls),
     shown("clients", "Clients", process::clients),
-    shown("memory", "Memory", usage::memory),
+    Section { counts_keys: true, ..shown("memory", "Memory", usage::memory) },
     shown("persistence", "Persistence", saving::persistence),
     shown("stats", "Stats", figures::stats),
     shown("replication", "Replication", roles::replication),
@@ -71,7 +72,7 @@ const SECTIONS: &[Section] = &[
     shown("cluster", "Cluster", roles::cluster),
     asked("cluster_info", "Cluster Info", roles::cluster_info),
     asked("scriptingengines", "Scripting Engines", roles::scripting_engines),
-    shown("keyspace", "Keyspace", figures::keyspace),
+    Section { counts_keys: true, ..shown("keyspace", "Keyspace", figures::keyspace) },
     Section { hidden: true, ..asked("debug", "Debug", figures::debug) },
 ];
 
@@ -132,16 +133,13 @@ struct Facts<'a> {
 }
 
 fn info(cx: &mut Cx) -> Outcome {
-    let text = report(cx, cx.args.get(1..).unwrap_or_default());
+    let used = used_memory();
+    let names = cx.args.get(1..).unwrap_or_default();
+    let counts_keys = SECTIONS.iter().any(|section| section.counts_keys && is_wanted(section, names));
+    let dbs = if counts_keys { database_stats(cx)? } else { Vec::new() };
+    let text = page(View::of(cx), dbs, names, used);
     cx.reply.verbatim("txt", text.as_bytes());
     Ok(Effect::None)
-}
-
-/// INFO's text with the named sections; the default ones without names.
-pub(crate) fn report(cx: &mut Cx, names: &[&[u8]]) -> String {
-    let used = used_memory();
-    let dbs = database_stats(cx);
-    page(View::of(cx), dbs, names, used)
 }
 
 /// The same for whoever knows the databases' sizes already.
@@ -171,12 +169,25 @@ fn is_wanted(section: &Section, names: &[&[u8]]) -> bool {
     names.is_empty() && section.by_default || names.iter().any(|name| named(name))
 }
 
-/// The sizes of all databases. Every shard is locked for that, but no longer than that takes.
-pub(super) fn database_stats(cx: &mut Cx) -> Vec<DbStats> {
-    let dbs = cx.shared.keyspace.databases() as u32;
-    let stats = (0..dbs).map(|db| cx.keys.space.stats(DbIndex(db))).collect();
-    if cx.origin == Origin::Client {
-        cx.keys.space.release();
+/// The sizes of all databases: one moment's within a transaction, otherwise shard after shard, so that nobody waits for
+/// who asks.
+///
+/// # Errors
+/// Where a slow script holds a shard.
+pub(super) fn database_stats(cx: &mut Cx) -> Result<Vec<DbStats>, CommandError> {
+    let databases = || (0..cx.shared.keyspace.databases()).map(|db| DbIndex(db as u32));
+    if cx.keys.space.holds_all() {
+        return Ok(databases().map(|db| cx.keys.space.stats(db)).collect());
     }
-    stats
+    let mut sums = vec![DbStats::default(); cx.shared.keyspace.databases()];
+    for shard in cx.shared.keyspace.shard_ids() {
+        if !cx.keys.space.try_relock_shard(shard) {
+            return Err(cx.shared.scripts.busy_error());
+        }
+        for (sum, db) in sums.iter_mut().zip(databases()) {
+            *sum = sum.plus(cx.keys.space.stats(db));
+        }
+    }
+    cx.keys.space.release();
+    Ok(sums)
 }
