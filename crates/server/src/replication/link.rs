@@ -324,6 +324,9 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        // Before anybody finds the replica gone and reads figures.
+        (self.out, self.input) = (Vec::new(), Vec::new());
+        self.noted.set(0);
         let now_ms = self.member.info.last_interaction_ms.load(Relaxed);
         self.shared.replication.part(&self.member, now_ms.max(clock_ms()));
         self.shared.clients.remove(self.member.info.id);
