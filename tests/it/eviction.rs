@@ -165,6 +165,46 @@ fn two_workers_keep_the_limit_under_load() {
     });
 }
 
+/// A large value takes the place of thousands of small ones, more than one command may be held up for: who writes waits
+/// until they are gone, and memory stays within the limit but for the values that are being stored.
+#[test]
+fn large_values_among_small_ones_keep_the_limit() {
+    const LIMIT: u64 = 64 << 20;
+    let server =
+        Server::start(&["--io-threads", "2", "--maxmemory-policy", "allkeys-random", "--maxmemory", "64mb"]);
+    let mut client = server.client();
+    client.run("DEBUG POPULATE 600000 base 20");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let (mut client, stop) = (server.client(), &stop);
+            scope.spawn(move || {
+                let large = "v".repeat(1 << 20);
+                for round in 0.. {
+                    if stop.load(Relaxed) {
+                        return;
+                    }
+                    let name = format!("w{writer}:{round}");
+                    fill(&mut client, 0, 50, |n| set(&name, n, &[]));
+                    if writer == 0 {
+                        client.call(&["SET", &name, &large]);
+                    }
+                }
+            });
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        let (mut highest, mut evicted) = (0, 0);
+        while evicted < 200_000 && Instant::now() < until {
+            highest = highest.max(used_memory(&mut client));
+            evicted = figure(&mut client, "stats", "evicted_keys");
+        }
+        stop.store(true, Relaxed);
+        assert!(evicted >= 200_000, "{evicted} keys evicted");
+        // One may be on its way in, and one be stored, both in blocks of the next sizes.
+        assert!(highest <= LIMIT / 100 * 101 + (3 << 20), "{highest}");
+    });
+}
+
 #[test]
 fn a_share_of_the_memory_there_is_may_be_the_limit() {
     let server = Server::start(&["--maxmemory", "50%"]);

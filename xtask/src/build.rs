@@ -73,6 +73,11 @@ pub fn hitratio(arguments: &[String]) -> Outcome {
     measurement("hitratio", arguments)
 }
 
+/// `cargo xtask eviction-stall`: likewise.
+pub fn eviction_stall(arguments: &[String]) -> Outcome {
+    measurement("eviction-stall", arguments)
+}
+
 fn measurement(name: &str, arguments: &[String]) -> Outcome {
     crate::peers::run(&[])?;
     let programs = kara("fast")?;

@@ -50,6 +50,11 @@ const COMMANDS: &[Command] = &[
         build::hitratio,
     ),
     (
+        "eviction-stall",
+        "[--megabytes N] [--seconds N] [--policy P] [--workers N] [--data small|large]: waits by eviction, and its limit",
+        build::eviction_stall,
+    ),
+    (
         "suite",
         "--tree CHECKOUT [--unit U].. [--io-threads N] [--logs DIR] [--json FILE]: Valkey's Tcl suite on our programs",
         suite::run,

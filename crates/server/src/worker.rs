@@ -63,8 +63,9 @@ pub struct Worker {
     again: Vec<usize>,
     /// When the waits of clients end that don't wait for ever.
     deadlines: BTreeSet<(Instant, ClientId)>,
-    /// Some connections are held back by a pause.
+    /// Some connections are held back by a pause, or until memory is freed.
     postponed: bool,
+    first_resumed: usize,
     /// Connections with messages in their output that are to be sent at the turn's end.
     told: Vec<usize>,
     /// Connections whose answers wait for the append-only file.
@@ -130,6 +131,7 @@ impl Worker {
             again: Vec::new(),
             deadlines: BTreeSet::new(),
             postponed: false,
+            first_resumed: 0,
             told: Vec::new(),
             gated: Vec::new(),
             gated_since: now,

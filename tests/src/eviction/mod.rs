@@ -1,5 +1,7 @@
 //! Eviction on running servers: how many requests of a skewed trace find their key, and what memory does under load.
 
+pub mod stall;
+
 use crate::client::Client;
 use crate::reply::Reply;
 use crate::server::Server;

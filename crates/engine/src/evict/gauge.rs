@@ -11,7 +11,7 @@ use std::time::Instant;
 /// an eight-thousandth.
 const GRAIN: u64 = 8192;
 /// Of `maxmemory`: how much may be on its way to being freed by the freeing thread and counts as freed already.
-const PENDING: u64 = 128;
+const PENDING: u64 = 256;
 
 /// One worker's view. While it stays below what it may add, all that a command pays is one comparison.
 #[derive(Debug)]
@@ -94,11 +94,22 @@ pub struct Exceeded {
     since_us: AtomicU64,
     /// Of times that are over.
     past_us: AtomicU64,
+    /// The longest eviction before one command, of processor time.
+    longest_ns: AtomicU64,
+    /// How many took more than a millisecond.
+    long: AtomicU64,
 }
 
 impl Default for Exceeded {
     fn default() -> Self {
-        Exceeded { started: Instant::now(), since_us: AtomicU64::new(0), past_us: AtomicU64::new(0) }
+        let zero = AtomicU64::default;
+        Exceeded {
+            started: Instant::now(),
+            since_us: zero(),
+            past_us: zero(),
+            longest_ns: zero(),
+            long: zero(),
+        }
     }
 }
 
@@ -119,6 +130,19 @@ impl Exceeded {
         } else if self.since_us.compare_exchange(since_us, 0, Relaxed, Relaxed).is_ok() {
             self.past_us.fetch_add(now_us.saturating_sub(since_us), Relaxed);
         }
+    }
+
+    /// A command, or a turn of the loop, was held up by eviction.
+    pub fn note_eviction(&self, ns: u64) {
+        self.longest_ns.fetch_max(ns, Relaxed);
+        if ns > 1_000_000 {
+            self.long.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The longest of them since this was asked last, ns, and how many took more than a millisecond.
+    pub fn take_longest(&self) -> (u64, u64) {
+        (self.longest_ns.swap(0, Relaxed), self.long.swap(0, Relaxed))
     }
 
     /// In all and now, ms.

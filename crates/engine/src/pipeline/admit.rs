@@ -107,6 +107,12 @@ impl Engine {
         {
             return refuse(crate::evict::out_of_memory());
         }
+        if self.evictor.behind
+            && session.origin == Origin::Client
+            && self.wants_memory(command, session, args)
+        {
+            return Ok(Verdict::Postpone);
+        }
         if session.is_subscribed()
             && session.protocol == kara_resp::Protocol::Resp2
             && !allowed_while_subscribed(command)

@@ -148,5 +148,5 @@ impl std::fmt::Debug for Value {
 }
 
 pub(super) const EXPENSIVE_ELEMENTS: usize = 64;
-/// Giving back a block of megabytes means system calls.
-pub(super) const EXPENSIVE_BYTES: usize = 4 << 20;
+/// Giving back a block of 1 MB takes a millisecond at times.
+pub(super) const EXPENSIVE_BYTES: usize = 256 << 10;

@@ -85,7 +85,9 @@ impl Worker {
     /// Tries again what a pause held back.
     pub(super) fn resume_postponed(&mut self) {
         self.postponed = false;
-        let slots = 0..self.conns.len();
+        // Each time another one is first: who is may make the others wait once more.
+        self.first_resumed = (self.first_resumed + 1) % self.conns.len().max(1);
+        let slots = (self.first_resumed..self.conns.len()).chain(0..self.first_resumed);
         self.again.extend(slots.filter(|&s| self.conns[s].as_ref().is_some_and(|c| c.is_postponed())));
     }
 

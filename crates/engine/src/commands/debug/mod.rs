@@ -48,6 +48,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("ERROR", 3, 3, error),
     ("HELP", 2, 2, help),
     ("HTSTATS", 3, 4, htstats),
+    ("KARA-EVICTION", 2, 2, longest_eviction),
     ("KARA-FAULT", 3, 6, fault),
     ("LISTPACK", 3, 3, listpack),
     ("LOADAOF", 2, 2, load_aof),
@@ -92,6 +93,16 @@ fn unknown(cx: &Cx) -> CommandError {
 
 fn done(cx: &mut Cx) -> Outcome {
     cx.reply.ok();
+    Ok(Effect::None)
+}
+
+/// Since it was asked last, with `latency-monitor-threshold` set: the most that eviction before one command took, us of
+/// processor time, and before how many commands it took more than a millisecond.
+fn longest_eviction(cx: &mut Cx) -> Outcome {
+    let (ns, long) = cx.shared.exceeded.take_longest();
+    cx.reply.array(2);
+    cx.reply.integer(i64::try_from(ns / 1000).unwrap_or(i64::MAX));
+    cx.reply.integer(i64::try_from(long).unwrap_or(i64::MAX));
     Ok(Effect::None)
 }
 
@@ -518,6 +529,9 @@ fn protocol(cx: &mut Cx) -> Outcome {
 
 fn help(cx: &mut Cx) -> Outcome {
     cx.reply_help(&[
+        "KARA-EVICTION",
+        "    Return the longest eviction before a command since last asked, in microseconds of processor time, and how many \
+         took more than a millisecond.",
         "KARA-FAULT <place> ENOSPC|EIO|KILL|SHORT [<passes before> [<times>]] | JOB | OFF",
         "    Lets writing to files fail at a named place.",
         "AOF-FLUSH-SLEEP <microseconds>",
