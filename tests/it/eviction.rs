@@ -192,14 +192,14 @@ fn large_values_among_small_ones_keep_the_limit() {
                 }
             });
         }
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         let (mut highest, mut evicted) = (0, 0);
-        while evicted < 200_000 && Instant::now() < until {
+        while evicted < 30_000 && Instant::now() < until {
             highest = highest.max(used_memory(&mut client));
             evicted = figure(&mut client, "stats", "evicted_keys");
         }
         stop.store(true, Relaxed);
-        assert!(evicted >= 200_000, "{evicted} keys evicted");
+        assert!(evicted >= 30_000, "{evicted} keys evicted");
         // One may be on its way in, and one be stored, both in blocks of the next sizes.
         assert!(highest <= LIMIT / 100 * 101 + (3 << 20), "{highest}");
     });

@@ -48,6 +48,8 @@ mod metrics;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
+mod moving;
+#[cfg(test)]
 mod payloads;
 #[cfg(test)]
 mod pipelines;

@@ -37,12 +37,12 @@ impl Peers {
         let is_old = rested.is_some();
         let mut stream = match rested {
             Some((stream, _)) => stream,
-            None => connect(&address, timeout).map_err(|_| PeerError::Connecting)?,
+            None => connect(&address, timeout)?,
         };
         let mut outcome = talk(&mut stream, timeout, requests, expected);
         if is_old && matches!(outcome, Err((PeerError::Writing | PeerError::Reading, Nothing::CameBack))) {
             // It was closed at its other end while it rested.
-            stream = connect(&address, timeout).map_err(|_| PeerError::Connecting)?;
+            stream = connect(&address, timeout)?;
             outcome = talk(&mut stream, timeout, requests, expected);
         }
         let replies = outcome.map_err(|(error, _)| error)?;
@@ -71,7 +71,15 @@ enum Nothing {
     Else,
 }
 
-fn connect((host, port): &Address, timeout: Duration) -> io::Result<TcpStream> {
+fn connect(address: &Address, timeout: Duration) -> Result<TcpStream, PeerError> {
+    try_connect(address, timeout).map_err(|error| match error.kind() {
+        // The reference, which doesn't wait for the connection's outcome, meets the refusal as it writes.
+        io::ErrorKind::ConnectionRefused => PeerError::Writing,
+        _ => PeerError::Connecting,
+    })
+}
+
+fn try_connect((host, port): &Address, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in (host.as_str(), *port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timeout) {
