@@ -43,6 +43,8 @@ const BATCH: usize = 32;
 const REPLY_ROOM: usize = 16 << 10;
 /// Replies beyond this are sent before the next request runs.
 const REPLY_CHUNK: usize = 64 << 10;
+/// The same where the client's output is limited: of answers that together are too long, nothing is sent.
+const LIMITED_CHUNK: usize = 256 << 10;
 /// How soon to look again whether the mailboxes have room.
 const THROTTLED_POLL: Duration = Duration::from_millis(1);
 
@@ -634,7 +636,10 @@ impl Worker {
             if self.engine.far_mail && self.throttle(conn) {
                 return End::Keep;
             }
-            if self.reply.len() > REPLY_CHUNK {
+            let written = self.reply.len();
+            if written > REPLY_CHUNK
+                && (written > LIMITED_CHUNK || !limits::is_limited(&self.engine.config, conn))
+            {
                 space.release();
                 match self.send_replies(conn) {
                     End::Keep => {}

@@ -29,6 +29,11 @@ fn limit_of(config: &Config, conn: &Conn) -> Option<BufferLimit> {
     }
 }
 
+/// Whether there is a limit for the client at all.
+pub(super) fn is_limited(config: &Config, conn: &Conn) -> bool {
+    limit_of(config, conn).is_some_and(|limit| limit.hard_bytes > 0 || limit.soft_bytes > 0)
+}
+
 /// Whether a reply of so many bytes may be sent: beyond a limit, the client gets nothing of it.
 #[inline]
 pub(super) fn allow_reply(config: &Config, conn: &mut Conn, bytes: usize) -> bool {
