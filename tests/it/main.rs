@@ -48,8 +48,6 @@ mod metrics;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
-mod moving;
-#[cfg(test)]
 mod payloads;
 #[cfg(test)]
 mod pipelines;

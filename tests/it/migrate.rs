@@ -1,6 +1,8 @@
 //! `kara-cli migrate` from the servers that people come from: every type in every encoding, times to live, databases,
 //! an interruption, payloads that the target refuses, and a source that knows less than Valkey.
 
+mod moving;
+
 use kara_base::crc64::crc64;
 use kara_tests::{Client, Reply, Server, client, peers, reply, tools};
 use std::io::{Read, Write};
