@@ -1,6 +1,9 @@
 """The image without a container engine: image.py KARA lays out the same root file system in a folder, with the script
 that the Dockerfile runs, and starts its entry point there as a container runtime would: root read-only, /data a volume,
 user 1000, the server as process 1 of its own process numbers.
+
+Where a container engine has built the Dockerfile, image.py ROOT tests what it made: ROOT is the image's root file system
+(with Buildah: buildah bud --isolation chroot -f deploy/image/Dockerfile -t kara ., then buildah mount of a container).
 """
 
 import json
@@ -66,7 +69,10 @@ class Image:
     def __init__(self, folder, kara):
         self.folder = folder
         self.root, self.data = folder / "root", folder / "data"
-        subprocess.run([IMAGE / "assemble.sh", self.root, kara], check=True)
+        if os.path.isdir(kara):
+            subprocess.run(["cp", "-a", kara, self.root], check=True)
+        else:
+            subprocess.run([IMAGE / "assemble.sh", self.root, kara], check=True)
         self.data.mkdir()
         if os.geteuid() == 0:
             os.chown(self.data, USER, USER)
