@@ -64,6 +64,7 @@ mod signals;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]
+mod threads;
 mod usecases;
 #[cfg(test)]
 mod waiting;

@@ -5,6 +5,7 @@
 pub mod alloc;
 pub mod cgroup;
 pub mod clock;
+pub mod cpus;
 pub mod crc16;
 pub mod crc64;
 pub mod glob;

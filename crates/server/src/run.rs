@@ -102,9 +102,10 @@ impl Server {
         });
         shared.persist.attach(&shared);
         let freed_for = shared.clone();
-        std::thread::Builder::new()
-            .name("lazyfree".into())
-            .spawn(move || reclaiming.run(&freed_for.reclaimer))?;
+        std::thread::Builder::new().name("lazyfree".into()).spawn(move || {
+            kara_base::cpus::keep_to(&freed_for.config.load().bio_cpulist);
+            reclaiming.run(&freed_for.reclaimer);
+        })?;
         let replicas = Replicas::new()?;
         host.set_replicas(replicas.handle());
         let served = shared.clone();
@@ -134,6 +135,7 @@ impl Server {
             let on_failure = host.clone();
             let name = format!("worker-{index}");
             threads.push(std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+                kara_base::cpus::keep_to(&shared.config.load().server_cpulist);
                 // The engine's machines for scripts belong to their thread.
                 let engine = Engine::new(shared, index, host.now_ms(), rng);
                 let result = Worker::new(index, poll, engine, host).run();

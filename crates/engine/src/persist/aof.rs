@@ -174,7 +174,9 @@ fn start_syncing(shared: &Shared) -> io::Result<()> {
     }
     let Some(own) = shared.persist.shared() else { return Ok(()) };
     let own = Arc::downgrade(&own);
+    let cpus = shared.config.load().bio_cpulist.clone();
     std::thread::Builder::new().name("aof-sync".into()).spawn(move || {
+        kara_base::cpus::keep_to(&cpus);
         loop {
             std::thread::sleep(Duration::from_secs(1));
             let Some(shared) = own.upgrade() else { return };

@@ -396,7 +396,13 @@ pub(crate) fn spawn(
     };
     let job = begun.job.clone();
     *shared.persist.job.lock() = Some(job.clone());
+    let config = shared.config.load();
+    let cpus = match job.kind {
+        JobKind::Rdb => config.bgsave_cpulist.clone(),
+        JobKind::AofRewrite => config.aof_rewrite_cpulist.clone(),
+    };
     let started = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        kara_base::cpus::keep_to(&cpus);
         work(&own, begun);
         let mut slot = own.persist.job.lock();
         if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &job)) {
