@@ -148,7 +148,7 @@ fn keys_move_between_us_and_the_reference() {
     for (from, to, port) in [(0, 1, theirs.port()), (1, 0, ours.port())] {
         let port = port.to_string();
         let head = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-        let mut both = [&mut our, &mut their];
+        let both = [&mut our, &mut their];
         assert_eq!(both[from].call(&[head.as_slice(), &keys].concat()).text(), "OK");
         assert_eq!(both[from].run("DBSIZE"), Reply::Integer(0));
         assert_eq!(both[to].run("DBSIZE"), Reply::Integer(keys.len() as i64));
