@@ -144,13 +144,18 @@ fn a_restart_goes_on_with_a_partial_resync() {
 fn signal_and_wait(server: &Server, signal: &str) {
     let done = std::process::Command::new("kill").args([signal, &server.pid().to_string()]).status();
     assert!(done.unwrap().success());
+    until_stopped(server, signal == "-STOP");
+}
+
+/// Waits until all threads of a process are stopped, or run again.
+fn until_stopped(server: &Server, stops: bool) {
     let stopped = || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
         let stat =
             |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
         tasks.flatten().all(|task| stat(task).rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T')))
     };
-    until("all threads follow the signal", || stopped() == (signal == "-STOP"));
+    until("all threads follow the signal", || stopped() == stops);
 }
 
 /// Shutdown waits for a replica that is behind, and can be given up.
@@ -277,6 +282,43 @@ fn follow_while_busy(client: &mut Client, port: u16) {
     until("REPLICAOF", || {
         client.call(&["REPLICAOF", "127.0.0.1", &port.to_string()]).text().starts_with("OK")
     });
+}
+
+/// A replica whose first connection comes too late for the stream: it asks for it nevertheless, is told that it is gone,
+/// and gets everything once more.
+#[test]
+fn the_stream_is_gone_before_the_first_connection_asks_for_it() {
+    let both = ["--dual-channel-replication-enabled", "yes"];
+    let small = ["--client-output-buffer-limit", "replica 1100k 0 0", "--repl-backlog-size", "1mb"];
+    let primary = Server::start(&[&both[..], &small, &["--repl-diskless-sync-delay", "0"]].concat());
+    let replica = Server::start(&both);
+    let (mut p, mut r) = (primary.client(), replica.client());
+    p.run("DEBUG POPULATE 100 key 1000");
+    p.run("CONFIG SET rdb-key-save-delay 20000");
+    r.run("DEBUG PAUSE-AFTER-FORK 1");
+    follow(&replica, primary.port());
+    until_stopped(&replica, true);
+    let value = "x".repeat(100_000);
+    for n in 0..40 {
+        p.call(&["SET", &format!("big:{n}"), &value]);
+    }
+    until("it is cut", || number(&mut p, "stats", "client_output_buffer_limit_disconnections") > 0);
+    signal_and_wait(&replica, "-CONT");
+    until("it asks for the stream", || primary.log_tail().contains("Unable to partial resync with replica"));
+    r.run("DEBUG PAUSE-AFTER-FORK 0");
+    p.run("CONFIG SET rdb-key-save-delay 0");
+    until("link up", || info(&mut r, "replication", "master_link_status") == "up");
+    until_equal("everything once more", &mut p, &mut r);
+}
+
+/// A primary that says something every `repl-timeout` seconds only isn't silent, on either side.
+#[test]
+fn pings_as_rare_as_the_timeout_keep_a_link() {
+    let rare = ["--repl-timeout", "2", "--repl-ping-replica-period", "2"];
+    let (_primary, replica, mut p, mut r) = synced_pair(&rare);
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(info(&mut r, "replication", "master_link_status"), "up", "{}", replica.log_tail());
+    assert_eq!((number(&mut p, "stats", "sync_full"), number(&mut p, "stats", "sync_partial_ok")), (1, 0));
 }
 
 /// WAIT and WAITAOF count replicas and their disks.

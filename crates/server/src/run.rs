@@ -24,9 +24,13 @@ use mio::{Poll, Waker};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// A worker's stack, bytes. Lua's C functions nest up to 200 deep, some with buffers of 8 KB.
 const STACK: usize = 16 << 20;
+/// A worker that is woken while another thread computes (a snapshot, a replica that loads, a neighbour) takes its
+/// processor at once: the least turn that Linux takes.
+const TURNS: Duration = Duration::from_micros(100);
 /// Shards per worker, so that two workers rarely want the same lock. One worker needs no more than one shard.
 const SHARDS_PER_WORKER: usize = 32;
 
@@ -136,6 +140,8 @@ impl Server {
             let name = format!("worker-{index}");
             threads.push(std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
                 kara_base::cpus::keep_to(&shared.config.load().server_cpulist);
+                // It may be refused, and a worker on a busy machine waits for a tick then.
+                let _ = kara_base::os::set_turns(Some(TURNS));
                 // The engine's machines for scripts belong to their thread.
                 let engine = Engine::new(shared, index, host.now_ms(), rng);
                 let result = Worker::new(index, poll, engine, host).run();

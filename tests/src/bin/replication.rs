@@ -1,7 +1,9 @@
 //! `cargo xtask replication`: the long forms of what the tests run in short.
 #![forbid(unsafe_code)]
 
-use kara_tests::replication::{Length, PAIRS, Side, Volume, WAYS, drill, full_sync, run_faults, run_pair};
+use kara_tests::replication::{
+    Latencies, Length, PAIRS, Side, Volume, WAYS, drill, full_sync, run_faults, run_pair,
+};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,8 +11,9 @@ const USAGE: &str =
     "replication matrix [--seconds N] [--seed N] [--pair N] [-- ARGUMENTS OF ALL SERVERS]: every pair of products, under load
 replication faults [--count N] [--seed N] [-- ARGUMENTS]: links of a chain broken at random
 replication drill [--seconds N]: two regions in network namespaces (as root), the primary's death and promotion
-replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [-- ARGUMENTS]: seconds, latency and
-    memory of a full sync between Valkey and us, each way";
+replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [--together] [-- ARGUMENTS]:
+    seconds, latency and memory of a full sync between Valkey and us, each way; clients and replica stand for other
+    machines' (the first have the processors first, the second last), unless they are together";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
         clients: 4,
         pause: Duration::from_micros(300),
         before: Duration::from_secs(3),
+        apart: true,
     };
     let mut rounds = 1;
     let mut rest = words.iter().skip(1);
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
             "--keys" => volume.keys = number().unwrap_or(volume.keys),
             "--clients" => volume.clients = number().unwrap_or(volume.clients),
             "--pause-us" => volume.pause = number().map_or(volume.pause, Duration::from_micros),
+            "--together" => volume.apart = false,
             "--rounds" => rounds = number().unwrap_or(rounds),
             "--seed" => seed = number().unwrap_or(seed),
             "--" => arguments = rest.by_ref().map(String::as_str).collect(),
@@ -74,13 +79,14 @@ fn main() -> ExitCode {
 
 fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
     let figures = full_sync((primary, replica), volume, arguments);
+    let show = |Latencies { p50, p99, p999 }| format!("{p50:.2}/{p99:.2}/{p999:.2}");
     println!(
-        "{primary:?} -> {replica:?}: {:.2} s; p99.9 {:.2} ms, before {:.2} ({:.2} times), {:.0} requests/s, before {:.0}; \
-         memory {:.3} times {} MB, and a log of {} MB",
+        "{primary:?} -> {replica:?}: {:.2} s; p50/p99/p99.9 {} ms, before {}: p99.9 {:.2} times; {:.0} requests/s, before \
+         {:.0}; memory {:.3} times {} MB, and a log of {} MB",
         figures.seconds,
-        figures.during_ms,
-        figures.before_ms,
-        figures.during_ms / figures.before_ms,
+        show(figures.during),
+        show(figures.before),
+        figures.during.p999 / figures.before.p999,
         figures.during_rate,
         figures.before_rate,
         figures.memory_ratio(),

@@ -7,6 +7,7 @@ use crate::server::own_program;
 use crate::{Client, Server, peers};
 use kara_base::rng::Rng;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub struct Volume {
     pub pause: Duration,
     /// How long they are watched before the sync.
     pub before: Duration,
+    /// The clients and the replica stand for other machines: see [`Turn`].
+    pub apart: bool,
 }
 
 /// Who syncs from whom.
@@ -42,9 +45,9 @@ pub const WAYS: [(Side, Side); 4] = [
 pub struct SyncFigures {
     /// From REPLICAOF until the replica's link is up.
     pub seconds: f64,
-    /// p99.9 of the primary's clients in ms: before, and until the link was up.
-    pub before_ms: f64,
-    pub during_ms: f64,
+    /// The primary's clients, before, and until the link was up.
+    pub before: Latencies,
+    pub during: Latencies,
     /// Requests a second of all clients, before and meanwhile.
     pub before_rate: f64,
     pub during_rate: f64,
@@ -55,11 +58,50 @@ pub struct SyncFigures {
     pub log_bytes: u64,
 }
 
+/// Places among latencies, ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Latencies {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+}
+
+impl Latencies {
+    fn of(mut all: Vec<f64>) -> Latencies {
+        let [p50, p99, p999] = [500, 990, 999].map(|per_mille| place(&mut all, per_mille));
+        Latencies { p50, p99, p999 }
+    }
+}
+
 impl SyncFigures {
     /// The peak without the log, by the memory before.
     pub fn memory_ratio(&self) -> f64 {
         self.peak_bytes.saturating_sub(self.log_bytes) as f64 / self.resident_bytes.max(1) as f64
     }
+}
+
+/// Whom the processors are for: on other machines replica and clients would have their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nobody keeps it waiting. Clients: they compute little.
+    First,
+    /// It gets what others leave. The replica: it computes all the time.
+    Last,
+}
+
+/// `thread`: one thread, or a process. Where this isn't allowed all are equal, and the figures are what that makes of them.
+fn schedule(turn: Turn, thread: &str) {
+    let words = match turn {
+        Turn::First => vec!["-r", "-p", "1", thread],
+        Turn::Last => vec!["-a", "-i", "-p", "0", thread],
+    };
+    let _ = Command::new("chrt").args(words).output();
+}
+
+/// The calling thread's number.
+fn own_thread() -> String {
+    let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    link.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl Side {
@@ -82,6 +124,9 @@ fn with_allocator() -> PathBuf {
 
 /// Latencies in ms of writes over random keys until told to stop.
 fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> Vec<f64> {
+    if volume.apart {
+        schedule(Turn::First, &own_thread());
+    }
     let mut rng = Rng::new(seed);
     let value = "x".repeat(usize::try_from(volume.value_bytes).unwrap_or(64));
     let mut latencies = Vec::new();
@@ -123,18 +168,21 @@ fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> (Vec<f64>
 /// Where the sync doesn't come off, or a key is missing behind it.
 pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigures {
     let (primary, replica) = (way.0.start(more), way.1.start(more));
+    if volume.apart {
+        schedule(Turn::Last, &replica.pid().to_string());
+    }
     let (mut p, mut r) = (primary.client(), replica.client());
     for client in [&mut p, &mut r] {
         let _ = client.set_timeout(Duration::from_secs(600));
     }
     let filled = p.run(&format!("DEBUG POPULATE {} key {}", volume.keys, volume.value_bytes));
     assert_eq!(filled.text(), "OK");
-    let (mut before, before_rate) = meanwhile(&primary, volume, || std::thread::sleep(volume.before));
+    let (before, before_rate) = meanwhile(&primary, volume, || std::thread::sleep(volume.before));
     let resident_bytes = status(primary.pid(), "VmRSS");
     // The peak begins anew.
     let _ = std::fs::write(format!("/proc/{}/clear_refs", primary.pid()), "5");
     let (mut took, mut log_bytes) = (Duration::ZERO, 0);
-    let (mut during, during_rate) = meanwhile(&primary, volume, || {
+    let (during, during_rate) = meanwhile(&primary, volume, || {
         let begun = Instant::now();
         follow(&replica, primary.port());
         let deadline = begun + Duration::from_secs(300);
@@ -153,8 +201,8 @@ pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigure
     assert_eq!(number(&mut p, "stats", "sync_full"), 1, "{what}: it took more than one");
     SyncFigures {
         seconds: took.as_secs_f64(),
-        before_ms: place(&mut before, 999),
-        during_ms: place(&mut during, 999),
+        before: Latencies::of(before),
+        during: Latencies::of(during),
         before_rate,
         during_rate,
         resident_bytes,

@@ -101,8 +101,7 @@ pub(crate) struct Begun {
     /// `aof-timestamp-enabled`, for a base of commands.
     stamped: bool,
     checksum: bool,
-    /// What each key shall take.
-    key_delay: Duration,
+    key_delay: KeyDelay,
 }
 
 /// Begins a snapshot of this moment. Every shard must be held.
@@ -173,13 +172,41 @@ fn begin_in(
         form,
         stamped: config.aof_timestamp_enabled,
         checksum: config.rdbchecksum,
-        key_delay: delay(config.rdb_key_save_delay),
+        key_delay: KeyDelay::new(config.rdb_key_save_delay),
     }
 }
 
-/// Microseconds; a negative setting means a fraction of one.
-pub(super) fn delay(setting: i32) -> Duration {
-    Duration::from_micros(u64::try_from(setting).unwrap_or(0))
+/// `rdb-key-save-delay` and `key-load-delay`: what each key shall take beside the work, for tests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyDelay {
+    each: Duration,
+    owed: Duration,
+}
+
+impl KeyDelay {
+    /// No shorter sleep is asked for: it would take as long.
+    const LEAST: Duration = Duration::from_micros(60);
+
+    /// Microseconds; a negative setting means the shortest sleep there is for one key in so many.
+    pub fn new(setting: i32) -> KeyDelay {
+        let each = match u64::try_from(setting) {
+            Ok(each) => Duration::from_micros(each),
+            Err(_) => Self::LEAST / setting.unsigned_abs().max(1),
+        };
+        KeyDelay { each, owed: Duration::ZERO }
+    }
+
+    /// Keys until the next sleep, at most.
+    pub fn step(&self, most: usize) -> usize {
+        let each = self.each.as_nanos();
+        if each == 0 { most } else { most.min((Self::LEAST.as_nanos() / each) as usize).max(1) }
+    }
+
+    /// How long is to be slept now, so many keys later.
+    pub fn due(&mut self, keys: u64) -> Option<Duration> {
+        self.owed += self.each.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
+        (self.owed >= Self::LEAST).then(|| std::mem::take(&mut self.owed))
+    }
 }
 
 /// What stands in front of the keys. Every shard must be held.
@@ -231,7 +258,7 @@ impl Begun {
         };
         let collector = &self.job.collector;
         let mut looked = Instant::now();
-        let mut paid = 0;
+        let (mut paid, mut delay) = (0, self.key_delay);
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
             loop {
                 self.serve_waiting(shared, &mut writer)?;
@@ -246,7 +273,7 @@ impl Begun {
                 };
                 walking.store(true, Relaxed);
                 let begun = Instant::now();
-                let step = if self.key_delay.is_zero() { STEP } else { 1 };
+                let step = self.key_delay.step(STEP);
                 let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
                 let ended = through.then(|| end(shared, &mut locked));
                 walking.store(false, Relaxed);
@@ -259,7 +286,7 @@ impl Begun {
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;
                 paid += new;
-                self.pause(new, &mut writer, &mut looked)?;
+                self.pause(delay.due(new), &mut writer, &mut looked)?;
                 self.job.go_on()?;
                 if collector.is_untold() {
                     return Err(io::Error::other("a value can't be told in this version"));
@@ -290,14 +317,19 @@ impl Begun {
     }
 
     /// `rdb-key-save-delay`, as it was at the beginning; sees in between whether somebody still wants the result.
-    fn pause<W: Write>(&self, keys: u64, writer: &mut Writing<W>, looked: &mut Instant) -> io::Result<()> {
+    fn pause<W: Write>(
+        &self,
+        due: Option<Duration>,
+        writer: &mut Writing<W>,
+        looked: &mut Instant,
+    ) -> io::Result<()> {
         let begun = Instant::now();
+        let whole = due.unwrap_or_default();
         loop {
             if looked.elapsed() >= LOOK {
                 *looked = Instant::now();
                 writer.flush()?;
             }
-            let whole = self.key_delay.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
             let left = whole.saturating_sub(begun.elapsed());
             if left.is_zero() || self.job.go_on().is_err() {
                 return Ok(());
@@ -417,4 +449,24 @@ pub(crate) fn spawn(
         return Err(error);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_of_keys_add_up_to_sleeps_worth_a_call() {
+        let run = |setting: i32, keys: u64| {
+            let mut delay = KeyDelay::new(setting);
+            let sleeps: Vec<Duration> = (0..keys).filter_map(|_| delay.due(1)).collect();
+            (sleeps.len() as u64, sleeps.iter().sum::<Duration>().as_micros(), delay.step(256))
+        };
+        assert_eq!(run(0, 1000), (0, 0, 256));
+        assert_eq!(run(500, 1000), (1000, 500_000, 1));
+        assert_eq!(run(20, 900), (300, 18_000, 3));
+        // One key in ten takes the shortest sleep.
+        assert_eq!(run(-10, 1000), (100, 6_000, 10));
+        assert_eq!(run(i32::MIN, 1000).0, 0);
+    }
 }

@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What INFO tells about loading.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ struct IntoKeyspace<'a, 'k> {
     access: Access,
     /// A key that is there already is overwritten (DEBUG RELOAD MERGE); else it is an error.
     overwrite: bool,
-    delay: Duration,
+    delay: super::jobs::KeyDelay,
     base_offset: u64,
     /// Bytes between two notes of how far it is.
     interval: u64,
@@ -234,11 +234,12 @@ impl LoadSink for IntoKeyspace<'_, '_> {
         };
         let hash = self.keyspace.hash(entry.key());
         self.batch.push(KeyRead { db: DbIndex(db), hash, entry, record });
-        if self.batch.len() >= BATCH || !self.delay.is_zero() {
+        let due = self.delay.due(1);
+        if self.batch.len() >= BATCH || due.is_some() {
             self.flush()?;
-            if !self.delay.is_zero() {
-                std::thread::sleep(self.delay);
-            }
+        }
+        if let Some(due) = due {
+            std::thread::sleep(due);
         }
         Ok(())
     }
@@ -301,7 +302,7 @@ fn load_placed<R: Read>(
         batch: Vec::with_capacity(BATCH),
         access: Access::new(now_ms, crate::pipeline::lfu_settings(config)),
         overwrite: manner.overwrite,
-        delay: super::jobs::delay(config.key_load_delay),
+        delay: super::jobs::KeyDelay::new(config.key_load_delay),
         base_offset,
         interval: config.loading_process_events_interval_bytes,
         noted: 0,
@@ -346,7 +347,7 @@ pub(crate) fn options(shared: &Shared, config: &Config, keeps_expired: bool) -> 
 /// How many threads put into the keyspace what this one reads; none: this one does.
 fn inserters(shared: &Shared, config: &Config, manner: Manner, target: &Target<'_, '_>) -> usize {
     let is_small = !manner.is_endless && shared.persist.loading.total_bytes.load(Relaxed) < ALONE_BYTES;
-    if is_small || matches!(target, Target::Held(_)) || config.key_load_delay > 0 {
+    if is_small || matches!(target, Target::Held(_)) || config.key_load_delay != 0 {
         return 0;
     }
     usize::try_from(config.io_threads).map_or(0, |threads| threads.saturating_sub(1).min(INSERTERS_MAX))

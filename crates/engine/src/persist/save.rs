@@ -44,13 +44,13 @@ pub(super) fn write_all<W: Write>(
     let mut writer = RdbWriter::begin(out, Encoder::new(options), config.rdbchecksum, head)?;
     let notes = annotate(config, now_ms);
     let mut encoder = Encoder::new(options);
-    let delay = super::jobs::delay(config.rdb_key_save_delay);
+    let mut delay = super::jobs::KeyDelay::new(config.rdb_key_save_delay);
     for db in 0..shared.keyspace.databases() as u32 {
         for entry in space.iter(DbIndex(db)) {
             record(&mut encoder, entry, notes(entry.lru()))
                 .map_err(|_| io::Error::other("a value can't be told in this version"))?;
-            if !delay.is_zero() {
-                std::thread::sleep(delay);
+            if let Some(due) = delay.due(1) {
+                std::thread::sleep(due);
             }
             if encoder.out.len() >= PIECE {
                 writer.records(db, &encoder.out)?;

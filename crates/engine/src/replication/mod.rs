@@ -31,6 +31,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Bits of the gate that commands look at.
 pub mod gate {
@@ -74,6 +75,8 @@ pub struct Upstream {
     pub link: Link,
     /// It has been up since this primary was chosen.
     pub worked: bool,
+    /// How often its data set was refused since then: it had come back with nothing.
+    pub refusals: u32,
     /// Unix ms of the last byte from it; 0: none yet.
     pub heard_ms: i64,
     pub down_since_ms: i64,
@@ -170,6 +173,12 @@ pub struct Replication {
     pub hang_up: upstream::HangUp,
     waits: waits::Waits,
     pub(crate) own_keys: own_keys::OwnKeys,
+}
+
+/// How long the other side of a link may be silent. Whole seconds beyond `repl-timeout`, as the reference counts them:
+/// who says something every `repl-timeout` seconds isn't cut.
+pub fn patience(config: &Config) -> Duration {
+    Duration::from_secs(config.repl_timeout.saturating_add(1))
 }
 
 /// Pairs of places that are kept while the disk is behind.
@@ -390,6 +399,7 @@ impl Replication {
             port,
             link: Link::Connect,
             worked: false,
+            refusals: 0,
             heard_ms: 0,
             down_since_ms: now_ms,
             sync_read: 0,

@@ -129,6 +129,11 @@ pub fn load_from_primary<R: Read>(
     if let Some(keys) = keys_at_stake(shared, what)
         && input.is_empty(&load::options(shared, &shared.config.load(), true))
     {
+        shared.replication.with(|state| {
+            if let Some(primary) = &mut state.primary {
+                primary.refusals = primary.refusals.saturating_add(1);
+            }
+        });
         return Err(format!(
             "The primary has come back with another history and without a key: the {keys} keys that are here are kept. \
              REPLICAOF NO ONE goes on with them, and REPLICAOF with its address behind that drops them"

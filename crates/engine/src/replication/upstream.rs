@@ -273,6 +273,7 @@ pub fn set_link(shared: &Shared, epoch: u64, link: Link) -> bool {
         if link == Link::Connected {
             primary.heard_ms = now_ms;
             primary.worked = true;
+            primary.refusals = 0;
             primary.failover = false;
         }
         set_link_down(shared, link != Link::Connected);

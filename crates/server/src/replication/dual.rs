@@ -1,7 +1,7 @@
 //! A full sync over two connections: the data set comes by one of its own, the stream meanwhile by the main one, and
 //! waits here instead of in the primary's memory.
 
-use super::wire::{Attempt, Place, Wire, is_quiet};
+use super::wire::{Attempt, LOOK, Place, Wire, is_quiet};
 use kara_base::ids::DbIndex;
 use kara_engine::log::Level;
 use kara_engine::replication::Link;
@@ -33,8 +33,10 @@ impl Attempt<'_> {
         log(self.shared, &text);
         set_link(self.shared, self.epoch, Link::Sync);
         if self.shared.replication.stops_at_snapshot.load(SeqCst) {
-            // For tests; somebody lets us go on.
+            // For tests; somebody lets us go on. Another thread may be the one that takes the signal, so that this one
+            // would be some steps further before it stops.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+            std::thread::sleep(LOOK);
         }
         self.open_stream(main, &end)?;
         let place = Place { id: end.id.clone(), offset: end.offset, db: end.db.map(DbIndex) };
@@ -56,14 +58,15 @@ impl Attempt<'_> {
     }
 
     fn open_stream(&self, main: &mut Wire, end: &EndOffset) -> Result<(), String> {
-        let id = end.client.to_string();
-        let answer = main.ask(self, &request(&[b"REPLCONF", b"set-rdb-client-id", id.as_bytes()]))?;
-        if answer.first() == Some(&b'-') {
-            let text = String::from_utf8_lossy(&answer);
+        let (id, next) = (end.client.to_string(), (end.offset + 1).to_string());
+        let known = main.ask(self, &request(&[b"REPLCONF", b"set-rdb-client-id", id.as_bytes()]))?;
+        // Also where the primary has given the RDB channel up, as the reference does: it says, and logs, what has become
+        // of the stream. Not in one go with the other: that is refused.
+        let answer = main.ask(self, &request(&[b"PSYNC", end.id.as_bytes(), next.as_bytes()]))?;
+        if known.first() == Some(&b'-') {
+            let text = String::from_utf8_lossy(&known);
             return Err(format!("The PRIMARY doesn't know its RDB channel: {text}"));
         }
-        let next = (end.offset + 1).to_string();
-        let answer = main.ask(self, &request(&[b"PSYNC", end.id.as_bytes(), next.as_bytes()]))?;
         match Handshake::answer(&answer) {
             Next::Continue(_) => {
                 log(
@@ -98,7 +101,7 @@ impl Attempt<'_> {
                          accumulation may occur on primary side.",
                     );
                 }
-                std::thread::sleep(super::wire::LOOK);
+                std::thread::sleep(LOOK);
                 continue;
             }
             let at = kept.len();

@@ -1,6 +1,7 @@
 //! A snapshot on its way to several replicas' sockets at once. One that fails or stands still is left behind.
 
 use super::link::{Link, clock_ms};
+use kara_engine::replication::patience;
 use kara_engine::replication::sync::log;
 use kara_engine::shared::Shared;
 use std::io::{self, ErrorKind, Write};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// A full socket is looked at again so soon; its buffer holds more than goes through meanwhile.
 const NAP: Duration = Duration::from_millis(1);
+/// How often it is seen meanwhile what else may have changed: settings, the job, the replica.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The sockets.
 pub struct Fanout {
@@ -43,16 +46,21 @@ fn send(link: &mut Link, bytes: &[u8], shared: &Shared) -> io::Result<()> {
     link.say(bytes);
     let mut left = link.unsent();
     let mut moved = Instant::now();
+    let mut looked = moved;
     while !link.flush()? {
-        look_at(link)?;
         if link.unsent() < left {
             left = link.unsent();
             moved = Instant::now();
-        } else if moved.elapsed() > Duration::from_secs(shared.config.load().repl_timeout) {
-            return Err(ErrorKind::TimedOut.into());
         }
-        if shared.persist.job.lock().as_ref().is_some_and(|job| job.is_over()) {
-            return Err(io::Error::other("the snapshot has ended"));
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            look_at(link)?;
+            if looked.duration_since(moved) > patience(&shared.config.load()) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            if shared.persist.job.lock().as_ref().is_some_and(|job| job.is_over()) {
+                return Err(io::Error::other("the snapshot has ended"));
+            }
         }
         std::thread::sleep(NAP);
     }

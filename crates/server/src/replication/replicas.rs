@@ -9,7 +9,7 @@ use kara_engine::config::Config;
 use kara_engine::log::Level;
 use kara_engine::persist::jobs::Job;
 use kara_engine::replication::sync::{self, Start, Wanted};
-use kara_engine::replication::{Member, SyncRequest};
+use kara_engine::replication::{Member, SyncRequest, patience};
 use kara_engine::shared::Shared;
 use kara_persist::rdb::file::{TempFile, path};
 use kara_replication::ids::Refused;
@@ -427,7 +427,7 @@ impl Replicas {
 
     fn tick(&mut self, shared: &Arc<Shared>, config: &Config) {
         let now_ms = clock_ms();
-        let timeout_ms = i64::try_from(config.repl_timeout).unwrap_or(i64::MAX).saturating_mul(1000);
+        let timeout_ms = i64::try_from(patience(config).as_millis()).unwrap_or(i64::MAX);
         let end = shared.replication.backlog.end();
         self.check_limits(shared, config, end);
         for slot in 0..self.links.len() {

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// From the beginning of one attempt to the next, where the first came to nothing. A link that worked is made anew at
 /// once: the longer that takes, the more of the log is gone.
 const RETRY: Duration = Duration::from_secs(1);
+/// At most 16 s between two attempts.
+const DOUBLINGS: u32 = 4;
 const CHUNK: usize = 128 << 10;
 
 /// Runs until the process ends.
@@ -35,16 +37,22 @@ pub fn run(shared: &Arc<Shared>) {
         }
         // What would end the link keeps it open, too.
         shared.replication.hang_up.now();
-        let worked = shared
+        let ended = shared
             .replication
-            .with(|state| state.primary.as_ref().is_some_and(|primary| primary.link == Link::Connected));
+            .with(|state| state.primary.as_ref().map(|primary| (primary.link, primary.refusals)));
         set_link(shared, epoch, Link::Connect);
-        // Where a primary ends every link at once, it is asked that often.
-        let pause = if worked { LOOK } else { RETRY };
+        let pause = ended.map_or(RETRY, |(link, refusals)| pause(link == Link::Connected, refusals));
         while begun.elapsed() < pause && shared.replication.epoch() == epoch {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// From the beginning of one attempt to the next. A primary that came back empty is refused until it has something: each
+/// time is a snapshot for it, so it is asked less and less often.
+fn pause(worked: bool, refusals: u32) -> Duration {
+    // Where a primary ends every link at once, it is asked that often.
+    if worked { LOOK } else { RETRY * 2u32.pow(refusals.min(DOUBLINGS)) }
 }
 
 impl Attempt<'_> {
@@ -161,7 +169,7 @@ impl Attempt<'_> {
                     Err(e) => return Err(format!("Connection with primary lost: {e}")),
                 }
             }
-            if heard.elapsed() > Duration::from_secs(self.shared.config.load().repl_timeout) {
+            if heard.elapsed() > self.timeout() {
                 return Err("PRIMARY timeout: no data nor PING received...".to_owned());
             }
             if std::mem::take(&mut stream.ack_wanted) || acked.elapsed() >= Duration::from_secs(1) {
@@ -183,5 +191,18 @@ impl Attempt<'_> {
         }
         let request = kara_replication::handshake::request(&words);
         socket.write_all(&request).map_err(|error| format!("Connection with primary lost: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_is_asked_less_often() {
+        assert_eq!(pause(true, 0), LOOK);
+        let seconds: Vec<u64> = (0..7).map(|refusals| pause(false, refusals).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 16, 16]);
+        assert_eq!(pause(false, u32::MAX).as_secs(), 16);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::link::clock_ms;
 use kara_base::ids::DbIndex;
-use kara_engine::replication::Upstream;
+use kara_engine::replication::{Upstream, patience};
 use kara_engine::shared::Shared;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fs::File;
@@ -33,7 +33,7 @@ pub struct Attempt<'a> {
 impl Attempt<'_> {
     /// How long the primary may be silent.
     pub fn timeout(&self) -> Duration {
-        Duration::from_secs(self.shared.config.load().repl_timeout)
+        patience(&self.shared.config.load())
     }
 
     /// Whether we still want this primary.
