@@ -265,20 +265,18 @@ impl Inner {
         }
     }
 
-    fn head(&mut self, mark: u8, number: usize) {
-        let mut text = itoa::Buffer::new();
-        self.put(&[mark]);
-        self.put(text.format(number).as_bytes());
-        self.put(b"\r\n");
-    }
-
     fn command(&mut self, args: &[&[u8]]) {
-        self.head(b'*', args.len());
-        for arg in args {
-            self.head(b'$', arg.len());
-            self.put(arg);
-            self.put(b"\r\n");
+        let bytes = encoded(args);
+        let end = self.end;
+        match self.blocks.back_mut().filter(|block| bytes <= BLOCK - block.len()) {
+            Some(block) if self.active => {
+                encode(args, |piece| block.extend_from_slice(piece));
+                self.end += bytes as u64;
+            }
+            // It goes over a block's end.
+            _ => encode(args, |piece| self.put(piece)),
         }
+        debug_assert!(self.end == end + bytes as u64);
     }
 
     fn record(&mut self, db: DbIndex, args: &[&[u8]]) {
@@ -297,6 +295,38 @@ impl Inner {
         while self.start - self.first >= BLOCK as u64 && self.blocks.len() > 1 {
             self.blocks.pop_front();
             self.first += BLOCK as u64;
+        }
+    }
+}
+
+/// How many bytes a command takes.
+fn encoded(args: &[&[u8]]) -> usize {
+    // A mark and the end of the line.
+    let head = |number: usize| 3 + number.checked_ilog10().map_or(1, |log| log as usize + 1);
+    let arg = |arg: &&[u8]| head(arg.len()) + arg.len() + 2;
+    head(args.len()) + args.iter().map(arg).sum::<usize>()
+}
+
+fn encode(args: &[&[u8]], mut put: impl FnMut(&[u8])) {
+    encode_head(b'*', args.len(), &mut put);
+    for arg in args {
+        encode_head(b'$', arg.len(), &mut put);
+        put(arg);
+        put(b"\r\n");
+    }
+}
+
+#[inline]
+fn encode_head(mark: u8, number: usize, put: &mut impl FnMut(&[u8])) {
+    // Nearly all are that short.
+    match u8::try_from(number) {
+        Ok(digit @ 0..10) => put(&[mark, b'0' + digit, b'\r', b'\n']),
+        Ok(two @ 10..100) => put(&[mark, b'0' + two / 10, b'0' + two % 10, b'\r', b'\n']),
+        _ => {
+            let mut text = itoa::Buffer::new();
+            put(&[mark]);
+            put(text.format(number).as_bytes());
+            put(b"\r\n");
         }
     }
 }
@@ -351,6 +381,23 @@ mod tests {
         assert_eq!(all(&backlog, 0).unwrap(), text.as_bytes());
         assert_eq!(backlog.end(), text.len() as u64);
         assert_eq!(all(&backlog, 23).unwrap(), &text.as_bytes()[23..]);
+    }
+
+    #[test]
+    fn commands_are_whole_over_the_ends_of_blocks() {
+        let backlog = Backlog::default();
+        assert!(backlog.activate(1 << 20));
+        let mut wanted = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n".to_vec();
+        for n in 0..400usize {
+            let (key, value) = (format!("k{n}"), "v".repeat([0, 9, 10, 99, 100, 20_000][n % 6]));
+            backlog.append(DbIndex(0), &[b"SET", key.as_bytes(), value.as_bytes()]);
+            let text =
+                format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n{value}\r\n", key.len(), value.len());
+            wanted.extend_from_slice(text.as_bytes());
+        }
+        assert_eq!(backlog.end(), wanted.len() as u64);
+        let start = usize::try_from(backlog.extent().start).unwrap();
+        assert_eq!(all(&backlog, start as u64).unwrap(), &wanted[start..]);
     }
 
     #[test]

@@ -10,14 +10,19 @@ use crate::session::{Origin, Session};
 use crate::shared::Shared;
 use kara_base::ids::DbIndex;
 use kara_base::rng::Rng;
+use kara_keyspace::Locked;
 use kara_replication::ids::ReplId;
 use kara_resp::{Limits, ParseState, Protocol, Request, Step, Writer};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Whoever waits longer for a shard than this many commands take gets it.
-const BREATH: u32 = 64;
+/// Commands that are looked ahead over, so that their cache misses overlap. Whoever waits longer for a shard than these
+/// take gets it.
+const BATCH: usize = 32;
+
+/// Where the requests of a batch end.
+type Ends = SmallVec<[usize; BATCH]>;
 
 /// The stream of one primary, as long as its link and our role last.
 pub struct Stream {
@@ -26,7 +31,7 @@ pub struct Stream {
     session: Session,
     reply: Writer,
     parse: ParseState,
-    request: Request,
+    requests: Vec<Request>,
     input: Vec<u8>,
     /// Bytes that are processed but belong to a transaction that isn't through.
     held: Vec<u8>,
@@ -94,7 +99,7 @@ impl Stream {
             session,
             reply: Writer::new(Protocol::Resp2),
             parse: ParseState::default(),
-            request: Request::new(),
+            requests: (0..BATCH).map(|_| Request::new()).collect(),
             input: Vec::new(),
             held: Vec::new(),
             epoch,
@@ -138,50 +143,34 @@ impl Stream {
         let shared = self.shared.clone();
         let mut space = shared.keyspace.unlocked();
         let input = std::mem::take(&mut self.input);
+        let mut requests = std::mem::take(&mut self.requests);
         let mut done = 0;
-        let mut since_breath = 0;
         let result = loop {
             if done == input.len() {
                 break Ok(());
             }
-            match self.parse.parse(&input[done..], &limits(), &mut self.request) {
-                Ok(Step::Complete { consumed }) => {
-                    let raw = &input[done..done + consumed];
-                    let request = std::mem::take(&mut self.request);
-                    let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
-                    request.args(raw, &mut args);
-                    if self.engine.holds_back(&args) {
-                        drop(args);
-                        self.request = request;
-                        self.held_back = true;
-                        break Ok(());
-                    }
-                    let run = self.run(&mut space, &args, raw);
-                    drop(args);
-                    self.request = request;
-                    done += consumed;
-                    if let Err(error) = run {
-                        break Err(error);
-                    }
-                    since_breath += 1;
-                    if since_breath >= BREATH {
-                        since_breath = 0;
-                        space.release();
-                    }
+            let rest = &input[done..];
+            let (ends, passed) = match self.parse_batch(rest, &mut requests) {
+                Ok(parsed) => parsed,
+                Err(error) => break Err(error),
+            };
+            let (run, outcome) = self.run_batch(&mut space, rest, &requests, &ends);
+            done += run;
+            if outcome.is_err() || self.held_back {
+                break outcome;
+            }
+            if let Some(passed) = passed {
+                if passed > 0 && !self.pass_on(&rest[run..run + passed]) {
+                    break Err("The role has changed".to_owned());
                 }
-                Ok(Step::NeedMore { consumed, .. }) => {
-                    if consumed > 0 && !self.pass_on(&input[done..done + consumed]) {
-                        break Err("The role has changed".to_owned());
-                    }
-                    done += consumed;
-                    break Ok(());
-                }
-                Err(error) => break Err(format!("Protocol error in the primary's stream: {error}")),
+                done += passed;
+                break Ok(());
             }
         };
         drop(space);
         self.engine.end_batch();
         self.shared.replication.mark(&self.shared);
+        self.requests = requests;
         self.input = input;
         self.input.drain(..done);
         if self.input.is_empty() {
@@ -190,9 +179,74 @@ impl Stream {
         result
     }
 
+    /// Parses as many requests as there is room for: the offsets behind them, and, where no more is whole, how many bytes
+    /// of empty lines follow.
+    fn parse_batch(
+        &mut self,
+        input: &[u8],
+        requests: &mut [Request],
+    ) -> Result<(Ends, Option<usize>), String> {
+        let mut ends = Ends::new();
+        for request in requests {
+            let at = ends.last().copied().unwrap_or(0);
+            match self.parse.parse(&input[at..], &limits(), request) {
+                Ok(Step::Complete { consumed }) => ends.push(at + consumed),
+                Ok(Step::NeedMore { consumed, .. }) => return Ok((ends, Some(consumed))),
+                Err(error) if ends.is_empty() => {
+                    return Err(format!("Protocol error in the primary's stream: {error}"));
+                }
+                Err(_) => {
+                    // What is in front of it is run first.
+                    self.parse.reset();
+                    break;
+                }
+            }
+        }
+        Ok((ends, None))
+    }
+
+    /// Runs a batch, with its keys looked ahead for; gives how many bytes of it are done with.
+    fn run_batch(
+        &mut self,
+        space: &mut Locked<'_>,
+        input: &[u8],
+        requests: &[Request],
+        ends: &[usize],
+    ) -> (usize, Result<(), String>) {
+        let looks_ahead = ends.len() > 1;
+        if looks_ahead {
+            let db = self.session.db;
+            let starts = std::iter::once(&0).chain(ends);
+            let batch = requests.iter().zip(starts).take(ends.len());
+            self.engine.look_ahead(space, batch.map(|(request, &start)| (db, request, &input[start..])));
+        }
+        let mut done = 0;
+        for (at, (request, &end)) in requests.iter().zip(ends).enumerate() {
+            let raw = &input[done..end];
+            let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
+            request.args(raw, &mut args);
+            if self.engine.holds_back(&args) {
+                self.held_back = true;
+                // It and what follows are parsed once more when their time has come.
+                self.parse.reset();
+                break;
+            }
+            let place = if looks_ahead { at } else { usize::MAX };
+            let outcome = self.run(space, place, &args, raw);
+            done = end;
+            if outcome.is_err() {
+                return (done, outcome);
+            }
+        }
+        // Who waits for a shard gets it.
+        space.release();
+        (done, Ok(()))
+    }
+
     fn run(
         &mut self,
-        space: &mut kara_keyspace::Locked<'_>,
+        space: &mut Locked<'_>,
+        place: usize,
         args: &[&[u8]],
         raw: &[u8],
     ) -> Result<(), String> {
@@ -200,7 +254,7 @@ impl Stream {
         if is(0, b"REPLCONF") {
             self.ack_wanted |= is(1, b"GETACK");
         } else {
-            self.engine.run(space, &mut self.session, args, &mut self.reply);
+            self.engine.run_ahead(place, space, &mut self.session, args, &mut self.reply);
             let current = self.shared.replication.epoch() == self.epoch;
             if current && self.reply.as_bytes().first() == Some(&b'-') && self.session.multi.is_none() {
                 self.complain(args);
