@@ -24,8 +24,13 @@ use std::time::{Duration, Instant};
 
 const WAKE: Token = Token(usize::MAX);
 const TICK: Duration = Duration::from_millis(100);
-/// How long the stream may gather while much is written, so that it isn't sent command by command.
+/// How long the stream may gather while much is written, so that it isn't sent command by command; and while very much is
+/// (20 MB a second), so that each end is woken less often: that costs some microseconds each time.
 const GATHER: Duration = Duration::from_micros(100);
+const GATHER_LONG: Duration = Duration::from_micros(400);
+/// What came in `GATHER` at least where `GATHER_LONG` pays, and the most that is waited behind at all.
+const MUCH: u64 = 2 << 10;
+const ENOUGH: u64 = 64 << 10;
 
 /// A connection that asked for the stream.
 pub struct NewReplica {
@@ -177,7 +182,7 @@ impl Replicas {
     /// Sends what there is; true where more came meanwhile.
     fn pump_all(&mut self, shared: &Shared) -> bool {
         let mut idle_at: Option<u64> = None;
-        let mut small = false;
+        let mut gathered = 0;
         for slot in 0..self.links.len() {
             let Some(link) = self.links[slot].as_mut() else { continue };
             if link.member.info.kill.load(Relaxed) {
@@ -201,14 +206,16 @@ impl Replicas {
                 }
                 if !link.blocked {
                     idle_at = Some(idle_at.map_or(link.position(), |at| at.min(link.position())));
-                    small |= (1..16 << 10).contains(&(link.position() - before));
+                    gathered = gathered.max(link.position() - before);
                 }
             }
         }
         let awaited = self.awaited.iter().map(|awaited| awaited.position);
         shared.replication.keep_for(awaited);
-        if small {
-            std::thread::sleep(GATHER);
+        match gathered {
+            0 | ENOUGH.. => {}
+            MUCH.. => std::thread::sleep(GATHER_LONG),
+            _ => std::thread::sleep(GATHER),
         }
         idle_at.is_some_and(|at| !shared.replication.backlog.sleep(at))
     }
