@@ -36,10 +36,8 @@ const NICE: i32 = 10;
 /// Puts the calling thread behind those that serve, where the processors don't suffice for all: saving takes longer then,
 /// and clients wait less.
 pub fn give_way() {
-    // Both may be refused, and saving goes on as it is. On Linux the value is the thread's, not the process's. A worker
-    // may have started the thread, and its short turns are for those that clients wait for.
+    // It may be refused, and saving goes on as it is. On Linux this is the thread's value, not the process's.
     let _ = rustix::process::setpriority_process(None, NICE);
-    let _ = kara_base::os::set_turns(None);
 }
 
 /// Records of one database.
