@@ -170,13 +170,19 @@ fn relay(mut from: TcpStream, mut to: TcpStream, shared: &Shared, to_replica: bo
     let silent = if to_replica { Cut::DropToReplica } else { Cut::DropToPrimary } as u8;
     let mut buffer = vec![0; 64 << 10];
     let mut count = 0;
+    // Bytes of this connection were lost: it must not go on, or what follows would be taken for them.
+    let mut lost = false;
     while !shared.stop.load(Relaxed) {
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => {
                 let cut = shared.cut.load(Relaxed);
                 if cut == Cut::Drop as u8 || cut == silent {
+                    lost = true;
                     continue;
+                }
+                if lost {
+                    break;
                 }
                 count += n as u64;
                 if to_replica {
@@ -190,6 +196,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, shared: &Shared, to_replica: bo
                             shared.end_all();
                         }
                         if how != Cut::DropToPrimary as u8 {
+                            lost = true;
                             continue;
                         }
                     }
