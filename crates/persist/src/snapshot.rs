@@ -30,14 +30,24 @@ const PART_COST: usize = 256;
 /// What one unit of the walk's budget stands for, bytes.
 const COST_BYTES: usize = 256;
 
-/// Of a processor that clients want, too, who saves a file takes a tenth of what a worker takes.
-const NICE: i32 = 10;
+/// Whom a snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It has time: of a processor that a worker fills, it takes a tenth.
+    File,
+    /// A log grows until they have it: a quarter.
+    Replicas,
+}
 
-/// Puts the calling thread behind those that serve, where the processors don't suffice for all: saving takes longer then,
-/// and clients wait less.
-pub fn give_way() {
-    // It may be refused, and saving goes on as it is. On Linux this is the thread's value, not the process's.
-    let _ = rustix::process::setpriority_process(None, NICE);
+/// Puts the calling thread behind those that serve, where the processors don't suffice for all: the snapshot takes longer
+/// then, and clients wait less.
+pub fn give_way(purpose: Purpose) {
+    let nice = match purpose {
+        Purpose::File => 10,
+        Purpose::Replicas => 5,
+    };
+    // It may be refused, and the snapshot goes on as it is. On Linux this is the thread's value, not the process's.
+    let _ = rustix::process::setpriority_process(None, nice);
 }
 
 /// Records of one database.

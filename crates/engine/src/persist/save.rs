@@ -10,6 +10,7 @@ use kara_keyspace::Locked;
 use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{RdbWriter, TempFile, path, record};
+use kara_persist::snapshot::{Purpose, give_way};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -130,7 +131,7 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
     let target = path(&config.dbfilename);
     let incremental_sync = config.rdb_save_incremental_fsync;
     spawn(shared, begun, move |shared, begun| {
-        kara_persist::snapshot::give_way();
+        give_way(Purpose::File);
         let job = begun.job.clone();
         let name = format!("temp-bg-{}.rdb", std::process::id());
         let result = match create(shared, incremental_sync, &name) {
