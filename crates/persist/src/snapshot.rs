@@ -46,6 +46,10 @@ pub fn give_way(purpose: Purpose) {
         Purpose::File => 10,
         Purpose::Replicas => 5,
     };
+    if purpose == Purpose::File {
+        // So far behind already, long turns would only keep it on the processor for longer when its time has come.
+        let _ = kara_base::os::set_turns(None);
+    }
     // It may be refused, and the snapshot goes on as it is. On Linux this is the thread's value, not the process's.
     let _ = rustix::process::setpriority_process(None, nice);
 }

@@ -202,8 +202,8 @@ impl KeyDelay {
 
     /// Keys until the next sleep, at most.
     pub fn step(&self, most: usize) -> usize {
-        let each = self.each.as_nanos();
-        if each == 0 { most } else { most.min((Self::LEAST.as_nanos() / each) as usize).max(1) }
+        let keys = Self::LEAST.as_nanos().checked_div(self.each.as_nanos());
+        keys.map_or(most, |keys| most.min(keys as usize).max(1))
     }
 
     /// How long is to be slept now, so many keys later.
