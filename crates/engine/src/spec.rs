@@ -337,6 +337,30 @@ impl Arg {
         args: &[],
     };
 
+    /// `LIMIT offset count`, of a range.
+    pub const LIMIT: Arg = Arg {
+        name: "limit",
+        kind: ArgKind::Block,
+        token: Some("LIMIT"),
+        optional: true,
+        args: &[
+            Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
+            Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
+        ],
+        ..Arg::NEW
+    };
+    /// Pairs of a field and its value.
+    pub const FIELDS: Arg = Arg {
+        name: "data",
+        kind: ArgKind::Block,
+        multiple: true,
+        args: &[
+            Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
+            Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
+        ],
+        ..Arg::NEW
+    };
+
     /// A word that stands for itself.
     pub const fn word(name: &'static str, token: &'static str) -> Arg {
         Arg { name, kind: ArgKind::PureToken, token: Some(token), ..Arg::NEW }

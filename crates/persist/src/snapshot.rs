@@ -39,18 +39,20 @@ pub enum Purpose {
     Replicas,
 }
 
+/// Turns of a transfer's thread on a processor, much longer than those of workers: of two that wait, the scheduler takes the
+/// one whose turn would be over first, so that this one steps back at once for whoever is woken. Its share stays the same.
+const TURNS: Duration = Duration::from_millis(20);
+
 /// Puts the calling thread behind those that serve, where the processors don't suffice for all: the snapshot takes longer
 /// then, and clients wait less.
 pub fn give_way(purpose: Purpose) {
-    let nice = match purpose {
-        Purpose::File => 10,
-        Purpose::Replicas => 5,
-    };
-    if purpose == Purpose::File {
+    let (nice, turns) = match purpose {
         // So far behind already, long turns would only keep it on the processor for longer when its time has come.
-        let _ = kara_base::os::set_turns(None);
-    }
-    // It may be refused, and the snapshot goes on as it is. On Linux this is the thread's value, not the process's.
+        Purpose::File => (10, None),
+        Purpose::Replicas => (5, Some(TURNS)),
+    };
+    // Either may be refused, and the snapshot goes on as it is. On Linux these are the thread's values, not the process's.
+    let _ = kara_base::os::set_turns(turns);
     let _ = rustix::process::setpriority_process(None, nice);
 }
 

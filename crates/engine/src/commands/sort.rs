@@ -293,18 +293,6 @@ fn sort_keys(args: &[&[u8]], found: &mut Vec<(usize, KeyFlags)>) -> Result<(), (
     Ok(())
 }
 
-const LIMIT: Arg = Arg {
-    name: "limit",
-    kind: ArgKind::Block,
-    token: Some("LIMIT"),
-    optional: true,
-    args: &[
-        Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-    ],
-    ..Arg::NEW
-};
-
 const GET_PATTERN: Arg = Arg {
     name: "get-pattern",
     kind: ArgKind::Pattern,
@@ -352,7 +340,7 @@ const SORT: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        LIMIT,
+        Arg::LIMIT,
         GET_PATTERN,
         Arg {
             name: "order",
@@ -410,7 +398,7 @@ const SORT_RO: Spec = Spec {
             optional: true,
             ..Arg::NEW
         },
-        LIMIT,
+        Arg::LIMIT,
         GET_PATTERN,
         Arg {
             name: "order",

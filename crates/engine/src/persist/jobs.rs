@@ -26,10 +26,6 @@ const STEP: usize = 256;
 /// processor up between steps instead (`sched_yield`) puts it behind all others, milliseconds with the lock held.
 const REST_MAX: Duration = Duration::from_millis(1);
 
-/// Turns of the thread on a processor, much longer than those of workers: of two that wait, the scheduler takes the one
-/// whose turn would be over first, so that this one steps back at once for whoever is woken. Its share stays the same.
-const TURNS: Duration = Duration::from_millis(20);
-
 /// How often it is seen whether the readers of a snapshot are still there.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -439,8 +435,6 @@ pub(crate) fn spawn(
     };
     let started = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
         kara_base::cpus::keep_to(&cpus);
-        // It may be refused, and clients wait for a tick now and then.
-        let _ = kara_base::os::set_turns(Some(TURNS));
         work(&own, begun);
         let mut slot = own.persist.job.lock();
         if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, &job)) {

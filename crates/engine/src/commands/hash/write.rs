@@ -15,17 +15,6 @@ fn pairs<'a>(words: &'a [&'a [u8]]) -> impl ExactSizeIterator<Item = (&'a [u8], 
     words.chunks_exact(2).map(|pair| (pair[0], pair[1]))
 }
 
-const DATA: Arg = Arg {
-    name: "data",
-    kind: ArgKind::Block,
-    multiple: true,
-    args: &[
-        Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-        Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-    ],
-    ..Arg::NEW
-};
-
 pub(super) const HSET: Spec = Spec {
     name: "hset",
     arity: Arity::AtLeast(4),
@@ -36,7 +25,7 @@ pub(super) const HSET: Spec = Spec {
     summary: "Sets fields of a hash, which is created if it is missing.",
     complexity: "O(1) for each field.",
     key_specs: ONE_UPDATE,
-    args: &[KEY, DATA],
+    args: &[KEY, Arg::FIELDS],
     handler: Some(hset),
     ..Spec::NEW
 };
@@ -57,7 +46,7 @@ pub(super) const HMSET: Spec = Spec {
     summary: "Sets fields of a hash.",
     complexity: "O(N), N being the number of fields to set.",
     key_specs: ONE_UPDATE,
-    args: &[KEY, DATA],
+    args: &[KEY, Arg::FIELDS],
     handler: Some(hmset),
     ..Spec::NEW
 };
@@ -261,7 +250,10 @@ pub(super) const HSETEX: Spec = Spec {
             name: "fields",
             kind: ArgKind::Block,
             token: Some("FIELDS"),
-            args: &[Arg { name: "numfields", kind: ArgKind::Integer, key_spec: Some(0), ..Arg::NEW }, DATA],
+            args: &[
+                Arg { name: "numfields", kind: ArgKind::Integer, key_spec: Some(0), ..Arg::NEW },
+                Arg::FIELDS,
+            ],
             ..Arg::NEW
         },
     ],

@@ -174,16 +174,7 @@ pub(super) const XADD: Spec = Spec {
             args: &[Arg::word("auto-id", "*"), Arg { name: "id", kind: ArgKind::String, ..Arg::NEW }],
             ..Arg::NEW
         },
-        Arg {
-            name: "data",
-            kind: ArgKind::Block,
-            multiple: true,
-            args: &[
-                Arg { name: "field", kind: ArgKind::String, ..Arg::NEW },
-                Arg { name: "value", kind: ArgKind::String, ..Arg::NEW },
-            ],
-            ..Arg::NEW
-        },
+        Arg::FIELDS,
     ],
     handler: Some(xadd),
     ..Spec::NEW

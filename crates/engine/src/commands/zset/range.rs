@@ -174,18 +174,6 @@ fn range(cx: &mut Cx, by: Option<By>, reverse: Option<bool>) -> Outcome {
     Ok(Effect::None)
 }
 
-const LIMIT: Arg = Arg {
-    name: "limit",
-    kind: ArgKind::Block,
-    token: Some("LIMIT"),
-    optional: true,
-    args: &[
-        Arg { name: "offset", kind: ArgKind::Integer, ..Arg::NEW },
-        Arg { name: "count", kind: ArgKind::Integer, ..Arg::NEW },
-    ],
-    ..Arg::NEW
-};
-
 pub(super) const ZRANGE: Spec = Spec {
     name: "zrange",
     arity: Arity::AtLeast(4),
@@ -270,7 +258,7 @@ pub(super) const ZRANGEBYSCORE: Spec = Spec {
         Arg { name: "min", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "max", kind: ArgKind::Double, ..Arg::NEW },
         Arg { since: "2.0.0", ..WITHSCORES },
-        LIMIT,
+        Arg::LIMIT,
     ],
     handler: Some(zrangebyscore),
     ..Spec::NEW
@@ -295,7 +283,7 @@ pub(super) const ZREVRANGEBYSCORE: Spec = Spec {
         Arg { name: "max", kind: ArgKind::Double, ..Arg::NEW },
         Arg { name: "min", kind: ArgKind::Double, ..Arg::NEW },
         WITHSCORES,
-        LIMIT,
+        Arg::LIMIT,
     ],
     handler: Some(zrevrangebyscore),
     ..Spec::NEW
@@ -319,7 +307,7 @@ pub(super) const ZRANGEBYLEX: Spec = Spec {
         KEY,
         Arg { name: "min", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "max", kind: ArgKind::String, ..Arg::NEW },
-        LIMIT,
+        Arg::LIMIT,
     ],
     handler: Some(zrangebylex),
     ..Spec::NEW
@@ -343,7 +331,7 @@ pub(super) const ZREVRANGEBYLEX: Spec = Spec {
         KEY,
         Arg { name: "max", kind: ArgKind::String, ..Arg::NEW },
         Arg { name: "min", kind: ArgKind::String, ..Arg::NEW },
-        LIMIT,
+        Arg::LIMIT,
     ],
     handler: Some(zrevrangebylex),
     ..Spec::NEW
@@ -379,7 +367,7 @@ pub(super) const ZRANGESTORE: Spec = Spec {
             ..Arg::NEW
         },
         Arg::word("rev", "REV").optional(),
-        LIMIT,
+        Arg::LIMIT,
     ],
     handler: Some(zrangestore),
     ..Spec::NEW
