@@ -64,7 +64,9 @@ fn main() -> ExitCode {
             let kinds = options.fs.clone().map_or_else(|| vec!["xfs".into(), "ext4".into()], |fs| vec![fs]);
             kinds.iter().try_for_each(|kind: &String| {
                 let rounds = options.rounds.unwrap_or(50);
-                power::rounds(kind, rounds, seed).map(|()| println!("{kind}: {rounds} rounds, nothing lost"))
+                power::rounds(kind, rounds, seed).map(|sectors| {
+                    println!("{kind}: {rounds} rounds, nothing lost; the disk lost {sectors} sectors that weren't flushed");
+                })
             })
         }
         "snapshot-load" => snapshot_load(&options),

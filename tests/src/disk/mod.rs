@@ -4,6 +4,7 @@
 pub mod crash;
 pub mod load;
 pub mod power;
+mod volatile;
 mod writers;
 
 pub use writers::{Dice, Writers};
