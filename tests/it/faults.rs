@@ -3,7 +3,7 @@
 //! other servers of this kind.
 
 use kara_tests::disk::crash;
-use kara_tests::replication::until;
+use kara_tests::replication::{follow, until, until_caught_up, until_linked};
 use kara_tests::{Client, Reply, Server};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -341,4 +341,31 @@ fn shutdown_removes_the_file_under_way() {
 #[test]
 fn killed_at_named_places() {
     crash::rounds(6, 20_261_127).unwrap_or_else(|fault| panic!("{fault}"));
+}
+
+#[test]
+fn a_replica_without_its_disk_ends_unless_it_is_told_to_go_on() {
+    let primary = Server::start(&["--repl-diskless-sync-delay", "0"]);
+    let mut replica = Server::start(&["--appendonly", "yes", "--replica-ignore-disk-write-errors", "yes"]);
+    let (mut p, mut r) = (primary.client(), replica.client());
+    follow(&replica, primary.port());
+    until_linked("replica", &replica);
+    put(&mut r, "aof-write ENOSPC");
+    p.run("INCR n");
+    wait_for(&mut r, "aof_last_write_status", "err");
+    p.run("INCR n");
+    until_caught_up("without a disk", &mut p, &mut r);
+    assert_eq!(r.run("GET n").text(), "2");
+    assert!(replica.log_tail().contains("even though it is unable to write"), "{}", replica.log_tail());
+    assert_eq!(r.run("CONFIG SET replica-ignore-disk-write-errors no"), ok());
+    p.run("INCR n");
+    until("the replica ends", || !replica.is_alive());
+    let log = fs::read_to_string(replica.folder().join("log")).expect("the log");
+    assert!(log.contains("unable to write command to disk"), "{log}");
+    // Where its disk works again it goes on from what the primary has.
+    replica.restart();
+    follow(&replica, primary.port());
+    until_linked("replica", &replica);
+    until_caught_up("with its disk", &mut p, &mut replica.client());
+    assert_eq!(replica.client().run("GET n").text(), "3");
 }

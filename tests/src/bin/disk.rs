@@ -88,7 +88,7 @@ fn snapshot_load(options: &Options) -> Result<(), String> {
         keys: options.keys.unwrap_or(5_000_000),
         value_bytes: 64,
         clients: options.clients.unwrap_or(20),
-        seconds: options.seconds.unwrap_or(5),
+        seconds: options.seconds.unwrap_or(10),
     };
     let figures = load::measure(&start(), size);
     let (slower, more) =

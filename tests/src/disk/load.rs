@@ -13,7 +13,7 @@ pub struct Size {
     pub keys: u64,
     pub value_bytes: u64,
     pub clients: u64,
-    /// How long writing without a snapshot is measured.
+    /// How long writing without a snapshot is measured, before it and again behind it.
     pub seconds: u64,
 }
 
@@ -91,8 +91,9 @@ pub fn measure(server: &Server, size: Size) -> Figures {
     let _ = control.set_timeout(Duration::from_secs(600));
     let filled = control.run(&format!("DEBUG POPULATE {} key {}", size.keys, size.value_bytes));
     assert_eq!(filled.text(), "OK");
-    let mut without =
-        written_meanwhile(server, size, || std::thread::sleep(Duration::from_secs(size.seconds)));
+    let undisturbed =
+        || written_meanwhile(server, size, || std::thread::sleep(Duration::from_secs(size.seconds)));
+    let mut without = undisturbed();
     let before_bytes = status(server.pid(), "VmRSS");
     // The peak begins anew.
     let _ = fs::write(format!("/proc/{}/clear_refs", server.pid()), "5");
@@ -103,12 +104,14 @@ pub fn measure(server: &Server, size: Size) -> Figures {
         wait_for_save(&mut control);
         took = begun.elapsed();
     });
+    let peak_bytes = status(server.pid(), "VmHWM");
+    without.extend(undisturbed());
     Figures {
         without_ms: place(&mut without, 999),
         with_ms: place(&mut with, 999),
         worst_with_ms: with.last().copied().unwrap_or(0.0),
         before_bytes,
-        peak_bytes: status(server.pid(), "VmHWM"),
+        peak_bytes,
         snapshot_s: took.as_secs_f64(),
     }
 }

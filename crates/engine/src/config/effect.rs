@@ -116,6 +116,7 @@ const IN_EFFECT: &[&str] = &[
     "replica-announce-ip",
     "replica-announce-port",
     "replica-announced",
+    "replica-ignore-disk-write-errors",
     "replica-ignore-maxmemory",
     "replica-lazy-flush",
     "replica-priority",

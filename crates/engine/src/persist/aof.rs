@@ -24,6 +24,8 @@ pub const STOPPED_BY_AOF: u8 = 2;
 const FREE_FAILURES: u64 = 3;
 /// At most that long, minutes.
 const DELAY_MAX_MINUTES: i64 = 60;
+/// `appendfsync everysec`.
+const SYNC_PERIOD: Duration = Duration::from_secs(1);
 
 /// What is known about the log.
 #[derive(Default)]
@@ -177,8 +179,12 @@ fn start_syncing(shared: &Shared) -> io::Result<()> {
     let cpus = shared.config.load().bio_cpulist.clone();
     std::thread::Builder::new().name("aof-sync".into()).spawn(move || {
         kara_base::cpus::keep_to(&cpus);
+        let mut begun = Instant::now();
         loop {
-            std::thread::sleep(Duration::from_secs(1));
+            // A second from beginning to beginning: what was written during one fsync is on the disk at the next one's end,
+            // and that is within two seconds while none takes longer than one.
+            std::thread::sleep(SYNC_PERIOD.saturating_sub(begun.elapsed()));
+            begun = Instant::now();
             let Some(shared) = own.upgrade() else { return };
             let config = shared.config.load();
             let rewriting = config.no_appendfsync_on_rewrite && shared.persist.job.lock().is_some();

@@ -53,6 +53,8 @@ pub struct Persist {
     pub job: Mutex<Option<Arc<Job>>>,
     /// Why writes are refused; 0: they aren't. See [`Persist::refusal`].
     pub stopped: AtomicU8,
+    /// When a replica last said in the log that it goes on without its disk, ms.
+    pub told_ms: AtomicI64,
     pub aof: aof::Aof,
     pub loading: load::Figures,
     /// DEBUG KARA-FAULT.
@@ -80,6 +82,7 @@ impl Default for Persist {
             aof_last_copied: AtomicU64::new(0),
             job: Mutex::new(None),
             stopped: AtomicU8::new(0),
+            told_ms: AtomicI64::new(0),
             aof: aof::Aof::new(),
             loading: load::Figures::default(),
             faults: Arc::default(),

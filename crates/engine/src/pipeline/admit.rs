@@ -7,6 +7,7 @@ use crate::clients::{ClientFlags, ClientKind};
 use crate::commands::scripting::{flags_of, stated_flags};
 use crate::config::Access;
 use crate::error::CommandError;
+use crate::log::Level;
 use crate::registry::{Command, CommandId, Lookup, Role};
 use crate::replication::Elsewhere;
 use crate::scripting::shebang::ScriptFlags;
@@ -19,6 +20,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// What all are told while a data set is loaded, but for a few commands.
 pub(crate) const LOADING: CommandError =
     CommandError::text("LOADING Valkey is loading the dataset in memory");
+
+/// A replica that goes on without its disk says so this often, ms.
+const TELLING_MS: i64 = 10_000;
 
 /// A command that exists, with the right number of arguments.
 pub(super) struct Known(Command);
@@ -150,10 +154,13 @@ impl Engine {
         }
         if self.shared.persist.stopped.load(Relaxed) != 0
             && (flags_of(&self.shared, command, args).contains(Flags::WRITE) || command.full_name == "ping")
-            && session.origin == Origin::Client
             && let Some(text) = self.shared.persist.refusal(&self.config)
         {
-            return refuse(CommandError::owned(text));
+            match session.origin {
+                Origin::Client => return refuse(CommandError::owned(text)),
+                Origin::Primary => self.go_on_without_disk(command),
+                _ => {}
+            }
         }
         if self.is_paused(command, session, args) {
             return Ok(Verdict::Postpone);
@@ -165,6 +172,24 @@ impl Engine {
             return Ok(Verdict::Queued);
         }
         Ok(Verdict::Run(Admitted(command)))
+    }
+
+    /// A command of our primary can't be refused, and can't be brought to the disk: `replica-ignore-disk-write-errors`
+    /// says whether that is a replica's end.
+    #[cold]
+    fn go_on_without_disk(&self, command: Command) {
+        if !self.config.replica_ignore_disk_write_errors && command.full_name != "ping" {
+            self.shared.host.log(
+                Level::Warning,
+                "Replica was unable to write command to disk (replica-ignore-disk-write-errors no).",
+            );
+            std::process::abort();
+        }
+        if self.now_ms >= self.shared.persist.told_ms.load(Relaxed).saturating_add(TELLING_MS) {
+            self.shared.persist.told_ms.store(self.now_ms, Relaxed);
+            let text = "Replica is applying a command even though it is unable to write to disk.";
+            self.shared.host.log(Level::Warning, text);
+        }
     }
 
     /// Whether the user may do this; otherwise it is noted.
