@@ -73,6 +73,15 @@ pub struct Engine {
     pub(crate) evictor: Evictor,
 }
 
+/// What is known of a request beside its arguments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received<'a> {
+    /// Its place in the batch that `look_ahead` saw last.
+    pub place: Option<usize>,
+    /// Its bytes, where the log would have the same: see [`kara_resp::Request::as_sent`].
+    pub sent: Option<&'a [u8]>,
+}
+
 /// What the worker does with the connection after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -241,13 +250,13 @@ impl Engine {
         args: &[&[u8]],
         reply: &mut Writer,
     ) -> Flow {
-        self.run_ahead(usize::MAX, space, session, args, reply)
+        self.run_ahead(Received::default(), space, session, args, reply)
     }
 
-    /// Runs the request at that place of the batch that `look_ahead` saw last.
+    /// The same with what else is known of the request.
     pub fn run_ahead(
         &mut self,
-        place: usize,
+        received: Received<'_>,
         space: &mut Locked<'_>,
         session: &mut Session,
         args: &[&[u8]],
@@ -255,14 +264,16 @@ impl Engine {
     ) -> Flow {
         self.keep_limit(space, session, reply);
         let start = reply.len();
-        let ahead = self.ahead.get(place).copied();
+        let ahead = received.place.and_then(|place| self.ahead.get(place)).copied();
         let hash = ahead.and_then(|ahead| ahead.hash);
         let outcome = self.lookup(ahead, args).and_then(|known| self.admit(known, hash, session, args));
         match outcome {
-            Ok(Verdict::Run(admitted)) => match self.perform(admitted, hash, space, session, args, reply) {
-                Flow::Next => {}
-                later => return later,
-            },
+            Ok(Verdict::Run(admitted)) => {
+                match self.perform(admitted, (hash, received.sent), space, session, args, reply) {
+                    Flow::Next => {}
+                    later => return later,
+                }
+            }
             Ok(Verdict::Queued) => {
                 if session.tracking.is_some() {
                     self.shrink_before_reply(session, reply);
@@ -290,7 +301,7 @@ impl Engine {
     fn perform(
         &mut self,
         admitted: Admitted,
-        hash: Option<u64>,
+        (hash, sent): (Option<u64>, Option<&[u8]>),
         space: &mut Locked<'_>,
         session: &mut Session,
         args: &[&[u8]],
@@ -326,7 +337,7 @@ impl Engine {
         let start = reply.len();
         let outcome = self.execute(command, session.origin, space, &hashed, session, args, reply);
         let changed = outcome.changed();
-        self.journal(db, outcome, args);
+        self.journal(db, outcome, args, sent);
         if changed && self.policy.journal_on {
             session.written = self.shared.replication.backlog.end();
             self.wrote = true;

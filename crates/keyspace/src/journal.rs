@@ -22,6 +22,11 @@ pub enum Reader {
 pub trait JournalSink: Send + Sync {
     /// Returns the offset behind the record; offsets never fall.
     fn append(&self, db: DbIndex, args: &[&[u8]]) -> JournalOffset;
+    /// The same, where `sent` is the record in the protocol's form: an array of bulk strings.
+    fn append_sent(&self, db: DbIndex, args: &[&[u8]], sent: &[u8]) -> JournalOffset {
+        debug_assert!(!sent.is_empty(), "a record is something");
+        self.append(db, args)
+    }
     /// Several records, with nobody else's between them.
     fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) -> JournalOffset {
         for (db, args) in group {
@@ -84,6 +89,16 @@ impl Journal {
 }
 
 impl Journal {
+    /// Records a command that came in the protocol's form, as [`JournalSink::append_sent`]. Likewise.
+    #[inline]
+    pub fn append_sent(&self, db: DbIndex, args: &[&[u8]], sent: &[u8]) {
+        if self.is_active() {
+            self.sinks.read().iter().for_each(|sink| {
+                sink.append_sent(db, args, sent);
+            });
+        }
+    }
+
     /// Records a transaction: MULTI, its commands, EXEC. Likewise.
     pub fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) {
         if self.is_active() {

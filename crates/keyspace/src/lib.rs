@@ -20,3 +20,4 @@ pub use journal::{Journal, JournalSink};
 pub use keyspace::{HashedKey, Keyspace, KeyspaceOptions};
 pub use locked::{Locked, Moved};
 pub use shard::{Detached, Part, Shard, SnapshotSink};
+pub use table::prefetch_line_to_write;

@@ -90,7 +90,7 @@ pub(crate) fn prefetch_line<T>(address: *const T) {
 
 /// Starts loading the cache line at `address` for writing: it is taken from other processors at once.
 #[inline]
-pub(crate) fn prefetch_line_to_write<T>(address: *const T) {
+pub fn prefetch_line_to_write<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults; processors without this one take it for no operation.
     unsafe {

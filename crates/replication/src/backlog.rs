@@ -4,22 +4,25 @@
 //! `position + 1` next. What is older than the configured size goes, unless an attached replica still has to read it.
 
 use kara_base::ids::{DbIndex, JournalOffset};
-use kara_keyspace::JournalSink;
 use kara_keyspace::journal::Reader;
-use parking_lot::Mutex;
+use kara_keyspace::{JournalSink, prefetch_line_to_write};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// The log grows and shrinks by blocks of this size.
 const BLOCK: usize = 16 << 10;
+/// So much of what will be written next is brought into the cache: who appends holds a lock, and gives it back only once
+/// what was written is there.
+const AHEAD: usize = 256;
+const LINE: usize = 64;
 
 /// The log.
 pub struct Backlog {
     inner: Mutex<Inner>,
+    /// `Inner::end` for who doesn't want to wait for the lock; written with it held.
     end: AtomicU64,
-    /// The reading thread sleeps and wants to be woken by the next append.
-    asleep: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -37,6 +40,19 @@ struct Inner {
     /// The database that the stream's reader has selected.
     db: Option<DbIndex>,
     active: bool,
+    rest: Rest,
+    /// The end of the last command that shouldn't wait.
+    urgent: u64,
+}
+
+/// What the reading thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Awake,
+    /// It lets the stream gather, and wants to be woken by what shouldn't wait.
+    Gathers,
+    /// It wants to be woken by whatever is appended.
+    Sleeps,
 }
 
 /// What the log holds.
@@ -74,13 +90,10 @@ impl Default for Backlog {
             needed: None,
             db: None,
             active: false,
+            rest: Rest::Awake,
+            urgent: 0,
         };
-        Backlog {
-            inner: Mutex::new(inner),
-            end: AtomicU64::new(0),
-            asleep: AtomicBool::new(false),
-            wake: OnceLock::new(),
-        }
+        Backlog { inner: Mutex::new(inner), end: AtomicU64::new(0), wake: OnceLock::new() }
     }
 }
 
@@ -93,7 +106,7 @@ impl Backlog {
 
     /// The offset of the last byte.
     pub fn end(&self) -> u64 {
-        self.end.load(SeqCst)
+        self.end.load(Acquire)
     }
 
     pub fn extent(&self) -> Extent {
@@ -123,10 +136,10 @@ impl Backlog {
     /// Forgets everything and goes on behind `end`: the stream is another one now.
     pub fn restart(&self, end: u64, db: Option<DbIndex>) {
         let mut inner = self.inner.lock();
-        inner.end = end;
+        (inner.end, inner.urgent) = (end, end);
         inner.forget();
         inner.db = db;
-        self.end.store(end, SeqCst);
+        self.end.store(end, Release);
     }
 
     /// `repl-backlog-size`, in bytes.
@@ -170,23 +183,37 @@ impl Backlog {
         if db.is_some() {
             inner.db = db;
         }
-        inner.trim();
-        self.end.store(inner.end, SeqCst);
-        drop(inner);
-        self.wake();
+        self.appended(inner);
     }
 
-    /// Appends a command that concerns no database (PING, REPLCONF GETACK).
+    /// Appends a command that concerns no database (PING, REPLCONF GETACK) and shouldn't wait.
     pub fn append_plain(&self, args: &[&[u8]]) {
         let mut inner = self.inner.lock();
         if !inner.active {
             return;
         }
         inner.command(args);
+        inner.urgent = inner.end;
+        self.appended(inner);
+    }
+
+    /// Behind whatever was appended.
+    fn appended(&self, mut inner: MutexGuard<'_, Inner>) {
         inner.trim();
-        self.end.store(inner.end, SeqCst);
+        inner.look_ahead();
+        self.end.store(inner.end, Release);
+        let wakes = match inner.rest {
+            Rest::Awake => false,
+            Rest::Gathers => inner.urgent == inner.end,
+            Rest::Sleeps => true,
+        };
+        if wakes {
+            inner.rest = Rest::Awake;
+        }
         drop(inner);
-        self.wake();
+        if wakes {
+            self.nudge();
+        }
     }
 
     /// Copies at most `max` bytes from behind `position` into `into`, in the place of what it held. False: they are gone.
@@ -214,26 +241,24 @@ impl Backlog {
 
     /// The reading thread is about to sleep, having read everything up to `position`. False: there is more already.
     pub fn sleep(&self, position: u64) -> bool {
-        self.asleep.store(true, SeqCst);
-        if self.end() > position {
-            self.asleep.store(false, SeqCst);
-            return false;
-        }
-        true
+        self.rest(Rest::Sleeps, |inner| inner.end <= position)
+    }
+
+    /// The same, but it wants to be woken only by what shouldn't wait. False: there is such a thing already.
+    pub fn gather(&self, position: u64) -> bool {
+        self.rest(Rest::Gathers, |inner| inner.urgent <= position)
+    }
+
+    fn rest(&self, how: Rest, may: impl FnOnce(&Inner) -> bool) -> bool {
+        let mut inner = self.inner.lock();
+        let rests = may(&inner);
+        inner.rest = if rests { how } else { Rest::Awake };
+        rests
     }
 
     /// Wakes the reading thread without news in the log.
     pub fn nudge(&self) {
         if let Some(wake) = self.wake.get() {
-            wake();
-        }
-    }
-
-    fn wake(&self) {
-        if self.asleep.load(SeqCst)
-            && self.asleep.swap(false, SeqCst)
-            && let Some(wake) = self.wake.get()
-        {
             wake();
         }
     }
@@ -279,13 +304,30 @@ impl Inner {
         debug_assert!(self.end == end + bytes as u64);
     }
 
-    fn record(&mut self, db: DbIndex, args: &[&[u8]]) {
+    /// `sent`: the record in the log's form, where that is at hand.
+    fn record(&mut self, db: DbIndex, args: &[&[u8]], sent: Option<&[u8]>) {
         // Transactions select behind MULTI, as the reference's do.
         if self.db != Some(db) && !matches!(args, [b"MULTI"]) {
             self.command(&[b"SELECT", itoa::Buffer::new().format(db.0).as_bytes()]);
             self.db = Some(db);
         }
-        self.command(args);
+        match sent {
+            Some(sent) => {
+                debug_assert!(sent.len() == encoded(args), "what was sent isn't what is recorded");
+                self.put(sent);
+            }
+            None => self.command(args),
+        }
+    }
+
+    /// Brings the memory that will be written next into the cache.
+    fn look_ahead(&self) {
+        if let Some(block) = self.blocks.back() {
+            let end = block.as_ptr().wrapping_add(block.len());
+            (0..AHEAD.min(BLOCK - block.len()))
+                .step_by(LINE)
+                .for_each(|at| prefetch_line_to_write(end.wrapping_add(at)));
+        }
     }
 
     fn trim(&mut self) {
@@ -342,13 +384,21 @@ impl JournalSink for Backlog {
             return JournalOffset(inner.end);
         }
         for (db, args) in group {
-            inner.record(*db, args);
+            inner.record(*db, args, None);
         }
-        inner.trim();
         let end = inner.end;
-        self.end.store(end, SeqCst);
-        drop(inner);
-        self.wake();
+        self.appended(inner);
+        JournalOffset(end)
+    }
+
+    fn append_sent(&self, db: DbIndex, args: &[&[u8]], sent: &[u8]) -> JournalOffset {
+        let mut inner = self.inner.lock();
+        if !inner.active {
+            return JournalOffset(inner.end);
+        }
+        inner.record(db, args, Some(sent));
+        let end = inner.end;
+        self.appended(inner);
         JournalOffset(end)
     }
 
@@ -439,19 +489,63 @@ mod tests {
     }
 
     #[test]
+    fn what_came_in_the_logs_form_is_copied() {
+        let backlog = Backlog::default();
+        assert!(backlog.activate(1 << 20));
+        let mut wanted = b"*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n".to_vec();
+        let sent = b"*2\r\n$3\r\ndel\r\n$4\r\nkeys\r\n";
+        for _ in 0..2000 {
+            let end = backlog.append_sent(DbIndex(2), &[b"del", b"keys"], sent);
+            wanted.extend_from_slice(sent);
+            assert_eq!(end.0, wanted.len() as u64);
+        }
+        assert_eq!(all(&backlog, 0).unwrap(), wanted);
+        let other = Backlog::default();
+        other.append_sent(DbIndex(2), &[b"del", b"keys"], sent);
+        assert_eq!(other.end(), 0);
+    }
+
+    #[test]
+    fn who_lets_the_stream_gather_is_woken_by_what_should_not_wait() {
+        let backlog = Backlog::default();
+        backlog.activate(1000);
+        let count = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        backlog.set_waker(Box::new(move || {
+            counted.fetch_add(1, Relaxed);
+        }));
+        assert!(backlog.gather(0));
+        backlog.append(DbIndex(0), &[b"DEL", b"k"]);
+        assert!(backlog.gather(0) && count.load(Relaxed) == 0);
+        backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+        backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+        assert_eq!(count.load(Relaxed), 1);
+        assert!(!backlog.gather(0), "it is to be sent first");
+        assert!(backlog.gather(backlog.end()));
+        backlog.append(DbIndex(0), &[b"DEL", b"k"]);
+        assert!(!backlog.sleep(0) && backlog.sleep(backlog.end()));
+        assert_eq!(count.load(Relaxed), 1);
+        backlog.append(DbIndex(0), &[b"DEL", b"k"]);
+        assert_eq!(count.load(Relaxed), 2);
+        // Another history, with lower offsets.
+        backlog.restart(5, None);
+        assert!(backlog.gather(5));
+    }
+
+    #[test]
     fn a_sleeper_is_woken_once() {
         let backlog = Backlog::default();
         backlog.activate(1000);
         let count = std::sync::Arc::new(AtomicU64::new(0));
         let counted = count.clone();
         backlog.set_waker(Box::new(move || {
-            counted.fetch_add(1, SeqCst);
+            counted.fetch_add(1, Relaxed);
         }));
         backlog.append_plain(&[b"PING"]);
         assert!(!backlog.sleep(0));
         assert!(backlog.sleep(backlog.end()));
         backlog.append_plain(&[b"PING"]);
         backlog.append_plain(&[b"PING"]);
-        assert_eq!(count.load(SeqCst), 1);
+        assert_eq!(count.load(Relaxed), 1);
     }
 }

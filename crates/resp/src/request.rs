@@ -119,6 +119,8 @@ pub struct Request {
     /// Unquoted inline arguments.
     arena: Vec<u8>,
     owned: bool,
+    /// Where in the caller's buffer it stands in the form that encoding its arguments gives; empty: nowhere.
+    whole: (usize, usize),
 }
 
 /// Capacities beyond these go back to the allocator before the next request.
@@ -127,7 +129,7 @@ const KEPT_ARENA: usize = 4096;
 
 impl Request {
     pub const fn new() -> Request {
-        Request { ranges: Vec::new(), arena: Vec::new(), owned: false }
+        Request { ranges: Vec::new(), arena: Vec::new(), owned: false, whole: (0, 0) }
     }
 
     /// The number of arguments, the command's name included; never 0 after `Step::Complete`.
@@ -153,6 +155,14 @@ impl Request {
         self.source(buf).get(start..end)
     }
 
+    /// The request as it was sent, where that is, byte for byte, an array of bulk strings with nothing beside it and no
+    /// digit too many; `buf` is the buffer that was parsed. Mostly it is.
+    #[inline]
+    pub fn as_sent<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        let (start, end) = self.whole;
+        buf.get(start..end).filter(|bytes| !bytes.is_empty())
+    }
+
     /// Every argument in order; `buf` is the buffer that was parsed.
     #[inline]
     pub fn iter<'a>(&'a self, buf: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> + 'a {
@@ -171,6 +181,7 @@ impl Request {
     #[inline]
     pub fn clear(&mut self) {
         self.ranges.clear();
+        self.whole = (0, 0);
         if self.owned || self.ranges.capacity() > KEPT_RANGES {
             self.release();
         }
@@ -243,10 +254,14 @@ impl ParseState {
         loop {
             match buf.get(start) {
                 Some(b'*') => {
+                    let mut is_plain = true;
                     let (count, pos) = match small_header(buf, start + 1) {
                         Some(found) => found,
                         None => match self.long_header(buf, start, limits, Header::Multibulk)? {
-                            Ok(found) => found,
+                            Ok(found) => {
+                                is_plain = false;
+                                found
+                            }
                             Err(Incomplete) => {
                                 self.scanned -= start;
                                 return Ok(need(start, 1));
@@ -260,7 +275,7 @@ impl ParseState {
                         return Err(ProtocolError::UnauthenticatedMultibulk);
                     }
                     if count > 0 {
-                        return self.bulks(buf, start, pos, count as usize, limits, request);
+                        return self.bulks(buf, (start, is_plain), pos, count as usize, limits, request);
                     }
                     start = pos;
                     self.scanned = 0;
@@ -285,18 +300,19 @@ impl ParseState {
         match self.partial.take() {
             Some(mut partial) => {
                 std::mem::swap(&mut request.ranges, &mut partial.ranges);
-                self.bulks(buf, 0, partial.pos, partial.remaining, limits, request)
+                self.bulks(buf, (0, false), partial.pos, partial.remaining, limits, request)
             }
             None => self.parse(buf, limits, request),
         }
     }
 
-    /// The arguments from `pos` on, `remaining` of them; the request began at `start`.
+    /// The arguments from `pos` on, `remaining` of them; the request began at `start`, up to here as plainly as can be or
+    /// not.
     #[inline]
     fn bulks(
         &mut self,
         buf: &[u8],
-        start: usize,
+        (start, mut is_plain): (usize, bool),
         mut pos: usize,
         mut remaining: usize,
         limits: &Limits,
@@ -310,7 +326,10 @@ impl ParseState {
             let (len, begin) = match found {
                 Some(found) => found,
                 None => match self.long_header(buf, pos, limits, Header::Bulk)? {
-                    Ok(found) => found,
+                    Ok(found) => {
+                        is_plain = false;
+                        found
+                    }
                     Err(Incomplete) => return Ok(self.suspend(start, pos, remaining, 1, request)),
                 },
             };
@@ -338,6 +357,9 @@ impl ParseState {
             remaining -= 1;
         }
         self.scanned = 0;
+        if is_plain {
+            request.whole = (start, pos);
+        }
         Ok(Step::Complete { consumed: pos })
     }
 

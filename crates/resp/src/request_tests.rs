@@ -12,7 +12,11 @@ fn requests_in_pieces(pieces: &[&[u8]], limits: &Limits) -> (Vec<Vec<Vec<u8>>>, 
         loop {
             match state.parse(&buf, limits, &mut request) {
                 Ok(Step::Complete { consumed }) => {
-                    found.push(request.iter(&buf).map(<[u8]>::to_vec).collect());
+                    let args: Vec<Vec<u8>> = request.iter(&buf).map(<[u8]>::to_vec).collect();
+                    if let Some(sent) = request.as_sent(&buf) {
+                        assert_eq!(sent, encode(&args));
+                    }
+                    found.push(args);
                     buf.drain(..consumed);
                     assert_eq!(state.memory(), 0);
                 }
@@ -268,6 +272,32 @@ proptest! {
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let (found, _) = requests(&bytes);
         prop_assert!(found.iter().flatten().map(Vec::len).sum::<usize>() <= bytes.len());
+    }
+}
+
+#[test]
+fn a_request_is_known_as_sent_only_where_encoding_gives_the_same() {
+    let long = format!("*2\r\n$3\r\nGET\r\n$1234\r\n{}\r\n", "x".repeat(1234));
+    let cases: [(&str, Option<&str>); 7] = [
+        ("*1\r\n$4\r\nPING\r\n*1\r\n", Some("*1\r\n$4\r\nPING\r\n")),
+        ("*1\r\n$0\r\n\r\n", Some("*1\r\n$0\r\n\r\n")),
+        (&long, Some(&long)),
+        // Empty requests in front of it are passed over.
+        ("\r\n*0\r\n*-1\r\n*1\r\n$4\r\nPING\r\n", Some("*1\r\n$4\r\nPING\r\n")),
+        ("PING\r\n", None),
+        ("*0\r\nPING\r\n", None),
+        ("PING 'a b'\r\n", None),
+    ];
+    for (stream, wanted) in cases {
+        let (mut state, mut request) = (ParseState::new(), Request::new());
+        // What it held before doesn't matter.
+        for _ in 0..2 {
+            let step = state.parse(stream.as_bytes(), &Limits::default(), &mut request);
+            assert!(matches!(step, Ok(Step::Complete { .. })), "{stream:?}: {step:?}");
+            assert_eq!(request.as_sent(stream.as_bytes()), wanted.map(str::as_bytes), "{stream:?}");
+        }
+        state.parse(b"*1\r\n$4\r\nPI", &Limits::default(), &mut request).unwrap();
+        assert_eq!(request.as_sent(b"*1\r\n$4\r\nPI"), None);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::transport::Transport;
 use group::Gathered;
 use kara_base::clock::Tick;
 use kara_engine::clients::{ClientFlags, ClientId, ClientKind};
-use kara_engine::pipeline::{Engine, Flow};
+use kara_engine::pipeline::{Engine, Flow, Received};
 use kara_engine::scripting::busy;
 use kara_engine::shared::Shared;
 use kara_keyspace::Locked;
@@ -482,9 +482,9 @@ impl Worker {
                 let starts = std::iter::once(&0).chain(&ends);
                 let ahead = batch.iter().zip(starts).map(|(r, &start)| (conn.session.db, r, &rest[start..]));
                 self.engine.look_ahead(&mut space, ahead);
-                0
+                Some(0)
             } else {
-                usize::MAX
+                None
             };
             end = self.run_batch(conn, &mut space, (rest, waiting), batch, &ends, place, &mut done);
             if done == input.len() {
@@ -571,15 +571,16 @@ impl Worker {
         (input, waiting): (&[u8], &[u8]),
         batch: &[Request],
         ends: &[usize],
-        place: usize,
+        place: Option<usize>,
         done: &mut usize,
     ) -> End {
         let base = *done;
         let mut start = 0;
         for (at, (request, &end)) in batch.iter().zip(ends).enumerate() {
-            let place = place.saturating_add(at);
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(&input[start..], &mut args);
+            let received =
+                Received { place: place.map(|first| first + at), sent: request.as_sent(&input[start..]) };
             start = end;
             let flow = if busy::may_run_scripts(&args) {
                 let mut others = beside::Beside {
@@ -598,9 +599,11 @@ impl Worker {
                 };
                 let engine = &mut self.engine;
                 let reply = &mut self.reply;
-                busy::beside(&mut others, || engine.run_ahead(place, space, &mut conn.session, &args, reply))
+                busy::beside(&mut others, || {
+                    engine.run_ahead(received, space, &mut conn.session, &args, reply)
+                })
             } else {
-                self.engine.run_ahead(place, space, &mut conn.session, &args, &mut self.reply)
+                self.engine.run_ahead(received, space, &mut conn.session, &args, &mut self.reply)
             };
             match flow {
                 Flow::Next => {}

@@ -157,7 +157,7 @@ impl Engine {
             return;
         }
         let effect = self.execute(wait.command, Origin::Client, space, &[], &mut session, &args, &mut reply);
-        self.journal(wait.db, effect, &args);
+        self.journal(wait.db, effect, &args, None);
         if self.waits.take().is_none() {
             claim.end();
             self.shared.waiting.leave(waiter);

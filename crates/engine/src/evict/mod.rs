@@ -146,6 +146,11 @@ impl Engine {
         self.relieve(&mut shared.keyspace.unlocked(), None);
     }
 
+    /// Whether a command of our primary's may be held up by an eviction.
+    pub(crate) fn evicts_for_primary(&self) -> bool {
+        self.config.maxmemory > 0 && self.may_evict(&self.shared)
+    }
+
     #[cold]
     fn relieve(&mut self, space: &mut Locked<'_>, before: Before<'_>) {
         let shared = self.shared.clone();

@@ -23,8 +23,8 @@ impl Engine {
         }
     }
 
-    /// Stage: the effect's place in the one log, before the locks are released.
-    pub(crate) fn journal(&mut self, db: DbIndex, effect: Effect, args: &[&[u8]]) {
+    /// Stage: the effect's place in the one log, before the locks are released. `sent`: the request in the log's form.
+    pub(crate) fn journal(&mut self, db: DbIndex, effect: Effect, args: &[&[u8]], sent: Option<&[u8]>) {
         if !self.policy.journal_on {
             self.preceding.clear();
             self.nested.clear();
@@ -40,7 +40,10 @@ impl Engine {
         match effect {
             Effect::None => {}
             Effect::Verbatim if commands.is_empty() => {
-                journal.append(db, args);
+                match sent {
+                    Some(sent) => journal.append_sent(db, args, sent),
+                    None => journal.append(db, args),
+                }
                 return;
             }
             Effect::Verbatim => commands.push((db, OwnedCommand::from_args(args))),

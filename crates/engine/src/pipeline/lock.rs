@@ -62,6 +62,16 @@ impl Engine {
         }
     }
 
+    /// Whether the request at that place of the batch finds all locks held and leaves them so: the only shard's, which the
+    /// look-ahead took.
+    pub fn keeps_locks(&self, space: &Locked<'_>, place: usize) -> bool {
+        let stays = |ahead: &Ahead| {
+            let spec = ahead.command.spec;
+            ahead.hash.is_some() && ahead.command.role == Role::Plain && spec.locks != Locks::All
+        };
+        space.is_single_shard() && space.holds_all() && self.ahead.get(place).is_some_and(stays)
+    }
+
     /// Which batch was looked at last.
     pub fn batch_number(&self) -> u64 {
         self.batch_number

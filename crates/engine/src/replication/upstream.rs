@@ -5,7 +5,7 @@ use super::sync::set_link_down;
 use crate::clients::{ClientFlags, ClientInfo, ClientKind};
 use crate::config::PropagationError;
 use crate::log::Level;
-use crate::pipeline::Engine;
+use crate::pipeline::{Engine, Received};
 use crate::session::{Origin, Session};
 use crate::shared::Shared;
 use kara_base::ids::DbIndex;
@@ -21,6 +21,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// take gets it.
 const BATCH: usize = 32;
 
+/// Read from the primary in one go.
+const CHUNK: usize = 128 << 10;
+
 /// Where the requests of a batch end.
 type Ends = SmallVec<[usize; BATCH]>;
 
@@ -32,7 +35,9 @@ pub struct Stream {
     reply: Writer,
     parse: ParseState,
     requests: Vec<Request>,
+    /// What came and isn't run yet are its first `kept` bytes.
     input: Vec<u8>,
+    kept: usize,
     /// Bytes that are processed but belong to a transaction that isn't through.
     held: Vec<u8>,
     pub epoch: u64,
@@ -101,6 +106,7 @@ impl Stream {
             parse: ParseState::default(),
             requests: (0..BATCH).map(|_| Request::new()).collect(),
             input: Vec::new(),
+            kept: 0,
             held: Vec::new(),
             epoch,
             ack_wanted: false,
@@ -116,40 +122,50 @@ impl Stream {
     /// Once in a while: runs what a pause held back. True while nothing more should be read.
     pub fn go_on(&mut self) -> Result<bool, String> {
         if self.held_back {
-            self.take(&[])?;
+            self.take(0)?;
         }
-        Ok(self.held_back && self.input.len() > MAX_HELD_BACK)
+        Ok(self.held_back && self.kept > MAX_HELD_BACK)
     }
 
-    /// Runs what is whole. The error ends the link.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
+    /// Room for what comes next, behind what waits for its rest.
+    pub fn room(&mut self, bytes: usize) -> Result<&mut [u8], String> {
+        let wanted = self.kept.saturating_add(bytes.max(CHUNK));
+        if self.input.len() < wanted {
+            let more = wanted - self.input.len();
+            self.input.try_reserve(more).map_err(|_| "Out of memory for the stream".to_owned())?;
+            self.input.resize(wanted, 0);
+        }
+        Ok(&mut self.input[self.kept..])
+    }
+
+    /// Runs what is whole, with so many bytes that have come into the room. The error ends the link.
+    pub fn take(&mut self, bytes: usize) -> Result<(), String> {
         let now_ms = crate::persist::save::clock_ms();
         let info = &self.session.info;
-        if !bytes.is_empty() {
+        if bytes > 0 {
             info.last_interaction_ms.store(now_ms, Relaxed);
         }
-        info.net_in.store(info.net_in.load(Relaxed) + bytes.len() as u64, Relaxed);
-        self.shared.replication.input_bytes.fetch_add(bytes.len() as u64, Relaxed);
+        info.net_in.store(info.net_in.load(Relaxed) + bytes as u64, Relaxed);
+        self.shared.replication.input_bytes.fetch_add(bytes as u64, Relaxed);
         self.shared.replication.with(|state| {
-            if let Some(primary) = state.primary.as_mut().filter(|_| !bytes.is_empty()) {
+            if let Some(primary) = state.primary.as_mut().filter(|_| bytes > 0) {
                 primary.heard_ms = now_ms;
-                primary.read_offset = primary.read_offset.saturating_add(bytes.len() as u64);
+                primary.read_offset = primary.read_offset.saturating_add(bytes as u64);
             }
         });
-        self.input.try_reserve(bytes.len()).map_err(|_| "Out of memory for the stream".to_owned())?;
-        self.input.extend_from_slice(bytes);
         self.held_back = false;
         self.engine.begin_turn(now_ms);
         let shared = self.shared.clone();
         let mut space = shared.keyspace.unlocked();
-        let input = std::mem::take(&mut self.input);
+        let mut input = std::mem::take(&mut self.input);
+        let filled = (self.kept + bytes).min(input.len());
         let mut requests = std::mem::take(&mut self.requests);
         let mut done = 0;
         let result = loop {
-            if done == input.len() {
+            if done == filled {
                 break Ok(());
             }
-            let rest = &input[done..];
+            let rest = &input[done..filled];
             let (ends, passed) = match self.parse_batch(rest, &mut requests) {
                 Ok(parsed) => parsed,
                 Err(error) => break Err(error),
@@ -171,11 +187,15 @@ impl Stream {
         self.engine.end_batch();
         self.shared.replication.mark(&self.shared);
         self.requests = requests;
-        self.input = input;
-        self.input.drain(..done);
-        if self.input.is_empty() {
-            self.input = Vec::new();
+        if done > 0 {
+            input.copy_within(done..filled, 0);
         }
+        self.kept = filled - done;
+        if input.len() > 4 * CHUNK && self.kept < CHUNK {
+            input.truncate(self.kept);
+            input.shrink_to_fit();
+        }
+        self.input = input;
         result
     }
 
@@ -205,7 +225,8 @@ impl Stream {
         Ok((ends, None))
     }
 
-    /// Runs a batch, with its keys looked ahead for; gives how many bytes of it are done with.
+    /// Runs a batch, with its keys looked ahead for; gives how many bytes of it are done with. Our log gets them before any
+    /// lock is given back under which they were run: who holds all sees a command in both or in none.
     fn run_batch(
         &mut self,
         space: &mut Locked<'_>,
@@ -220,8 +241,13 @@ impl Stream {
             let batch = requests.iter().zip(starts).take(ends.len());
             self.engine.look_ahead(space, batch.map(|(request, &start)| (db, request, &input[start..])));
         }
-        let mut done = 0;
+        let may_keep_locks = looks_ahead && !self.engine.evicts_for_primary();
+        let (mut done, mut passed) = (0, 0);
+        let mut current = self.shared.replication.epoch() == self.epoch;
         for (at, (request, &end)) in requests.iter().zip(ends).enumerate() {
+            if !current {
+                break;
+            }
             let raw = &input[done..end];
             let mut args: SmallVec<[&[u8]; 8]> = SmallVec::new();
             request.args(raw, &mut args);
@@ -231,37 +257,41 @@ impl Stream {
                 self.parse.reset();
                 break;
             }
-            let place = if looks_ahead { at } else { usize::MAX };
-            let outcome = self.run(space, place, &args, raw);
-            done = end;
-            if outcome.is_err() {
-                return (done, outcome);
+            let keeps_locks = may_keep_locks && self.engine.keeps_locks(space, at);
+            if !keeps_locks && passed < done {
+                current = self.pass_on(&input[passed..done]);
+                passed = done;
             }
+            if current {
+                let received = Received { place: looks_ahead.then_some(at), sent: request.as_sent(raw) };
+                self.run(space, received, &args);
+                done = end;
+            }
+            if current && !keeps_locks {
+                current = self.pass_on(raw);
+                passed = done;
+            }
+        }
+        if current && passed < done {
+            current = self.pass_on(&input[passed..done]);
         }
         // Who waits for a shard gets it.
         space.release();
-        (done, Ok(()))
+        (done, if current { Ok(()) } else { Err("The role has changed".to_owned()) })
     }
 
-    fn run(
-        &mut self,
-        space: &mut Locked<'_>,
-        place: usize,
-        args: &[&[u8]],
-        raw: &[u8],
-    ) -> Result<(), String> {
+    fn run(&mut self, space: &mut Locked<'_>, received: Received<'_>, args: &[&[u8]]) {
         let is = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         if is(0, b"REPLCONF") {
             self.ack_wanted |= is(1, b"GETACK");
         } else {
-            self.engine.run_ahead(place, space, &mut self.session, args, &mut self.reply);
+            self.engine.run_ahead(received, space, &mut self.session, args, &mut self.reply);
             let current = self.shared.replication.epoch() == self.epoch;
             if current && self.reply.as_bytes().first() == Some(&b'-') && self.session.multi.is_none() {
                 self.complain(args);
             }
             self.reply.clear();
         }
-        if self.pass_on(raw) { Ok(()) } else { Err("The role has changed".to_owned()) }
     }
 
     /// What was processed goes to our own replicas, a transaction only as a whole; true unless the role has changed.

@@ -239,7 +239,7 @@ pub(super) fn put_command(out: &mut Vec<u8>, args: &[&[u8]]) {
 }
 
 impl AofLog {
-    fn put(&self, pending: &mut Pending, db: DbIndex, args: &[&[u8]]) {
+    fn put(&self, pending: &mut Pending, db: DbIndex, args: &[&[u8]], sent: Option<&[u8]>) {
         let before = pending.bytes.len();
         if self.timestamps.load(SeqCst) {
             let since =
@@ -255,21 +255,29 @@ impl AofLog {
             pending.db = Some(db);
             put_command(&mut pending.bytes, &[b"SELECT", itoa::Buffer::new().format(db.0).as_bytes()]);
         }
-        put_command(&mut pending.bytes, args);
+        match sent {
+            Some(sent) => pending.bytes.extend_from_slice(sent),
+            None => put_command(&mut pending.bytes, args),
+        }
         self.appended.fetch_add((pending.bytes.len() - before) as u64, SeqCst);
     }
 }
 
 impl JournalSink for AofLog {
     fn append(&self, db: DbIndex, args: &[&[u8]]) -> JournalOffset {
-        self.put(&mut self.pending.lock(), db, args);
+        self.put(&mut self.pending.lock(), db, args, None);
+        self.offset()
+    }
+
+    fn append_sent(&self, db: DbIndex, args: &[&[u8]], sent: &[u8]) -> JournalOffset {
+        self.put(&mut self.pending.lock(), db, args, Some(sent));
         self.offset()
     }
 
     fn append_group(&self, group: &[(DbIndex, &[&[u8]])]) -> JournalOffset {
         let mut pending = self.pending.lock();
         for (db, args) in group {
-            self.put(&mut pending, *db, args);
+            self.put(&mut pending, *db, args, None);
         }
         drop(pending);
         self.offset()

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 const RETRY: Duration = Duration::from_secs(1);
 /// At most 16 s between two attempts.
 const DOUBLINGS: u32 = 4;
-const CHUNK: usize = 128 << 10;
 
 /// Runs until the process ends.
 pub fn run(shared: &Arc<Shared>) {
@@ -139,12 +138,12 @@ impl Attempt<'_> {
         };
         let (addr, laddr) = (address(socket.peer_addr()), address(socket.local_addr()));
         let mut stream = Stream::begin(self.shared, self.epoch, addr, laddr, socket.as_raw_fd(), db);
-        let mut buffer = vec![0; CHUNK];
         let mut acked = Instant::now();
         let mut heard = Instant::now();
         self.acknowledge(&mut socket)?;
         if !ahead.is_empty() {
-            stream.take(&ahead)?;
+            stream.room(ahead.len())?[..ahead.len()].copy_from_slice(&ahead);
+            stream.take(ahead.len())?;
         }
         drop(ahead);
         loop {
@@ -159,11 +158,11 @@ impl Attempt<'_> {
                 heard = Instant::now();
                 std::thread::sleep(LOOK);
             } else {
-                match socket.read(&mut buffer) {
+                match socket.read(stream.room(0)?) {
                     Ok(0) => return Err("Connection with primary lost.".to_owned()),
                     Ok(n) => {
                         heard = Instant::now();
-                        stream.take(&buffer[..n])?;
+                        stream.take(n)?;
                     }
                     Err(e) if is_quiet(&e) => {}
                     Err(e) => return Err(format!("Connection with primary lost: {e}")),

@@ -137,7 +137,7 @@ impl Worker {
             let own = plan.first..plan.first + plan.count;
             // What a connection had behind its part may have needed a look ahead of its own.
             let is_seen = looks_ahead && self.engine.batch_number() == number;
-            let place = if is_seen { plan.first } else { usize::MAX };
+            let place = is_seen.then_some(plan.first);
             let input = &buffer[self.group[plan.at].from..self.group[plan.at].to];
             let (batch, ends) = (&requests[own.clone()], &ends[own]);
             let mut done = 0;
