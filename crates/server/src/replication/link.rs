@@ -191,6 +191,10 @@ impl Link {
                         return Ok(());
                     }
                     self.set_position(position + self.out.len() as u64);
+                    if self.out.len() == CHUNK {
+                        // There is more, and a worker may wait for this processor.
+                        std::thread::yield_now();
+                    }
                 }
                 Phase::SendFile { file, left } => {
                     self.out.resize(CHUNK, 0);

@@ -24,13 +24,18 @@ use std::time::{Duration, Instant};
 
 const WAKE: Token = Token(usize::MAX);
 const TICK: Duration = Duration::from_millis(100);
+/// Turns on the processor, shorter than a worker's: one that needs all of it would keep the stream back until the next
+/// tick of the scheduler, 4 ms.
+const TURNS: Duration = Duration::from_micros(50);
 /// How long the stream may gather while much is written, so that it isn't sent command by command; and while very much is
-/// (20 MB a second), so that each end is woken less often: that costs some microseconds each time.
+/// (20 MB a second, until it is less than half of that), so that each end is woken less often: that costs some
+/// microseconds each time. Nobody waits for that in vain: WAIT ends it.
 const GATHER: Duration = Duration::from_micros(100);
-const GATHER_LONG: Duration = Duration::from_micros(400);
-/// What came in `GATHER` at least where `GATHER_LONG` pays, and the most that is waited behind at all.
+const GATHER_LONG: Duration = Duration::from_millis(1);
+/// What came in `GATHER` or `GATHER_LONG` at least where `GATHER_LONG` pays, and the most that is waited behind at all.
 const MUCH: u64 = 2 << 10;
-const ENOUGH: u64 = 64 << 10;
+const MUCH_LONG: u64 = 10 << 10;
+const ENOUGH: u64 = 256 << 10;
 
 /// A connection that asked for the stream.
 pub struct NewReplica {
@@ -95,6 +100,8 @@ pub struct Replicas {
     file: Option<FileSync>,
     /// Replicas over their soft limit of output, since when.
     soft: HashMap<ClientId, Instant>,
+    /// The stream gathers for long.
+    gathers: bool,
 }
 
 impl Replicas {
@@ -110,6 +117,7 @@ impl Replicas {
             awaited: Vec::new(),
             file: None,
             soft: HashMap::new(),
+            gathers: false,
         })
     }
 
@@ -124,12 +132,14 @@ impl Replicas {
             // The next tick comes anyway.
             let _ = waker.wake();
         }));
+        // It may be refused.
+        let _ = kara_base::os::set_turns(Some(TURNS));
         let mut events = Events::with_capacity(256);
         let mut last_tick = Instant::now();
         let mut last_ping = Instant::now();
-        let mut busy = false;
+        let mut pause = Duration::ZERO;
         loop {
-            let timeout = if busy { Duration::ZERO } else { TICK.saturating_sub(last_tick.elapsed()) };
+            let timeout = pause.min(TICK.saturating_sub(last_tick.elapsed()));
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 other => other?,
@@ -154,7 +164,7 @@ impl Replicas {
                 self.ping(shared, &config, &mut last_ping);
                 self.tick(shared, &config);
             }
-            busy = self.pump_all(shared);
+            pause = self.pump_all(shared);
         }
     }
 
@@ -179,8 +189,8 @@ impl Replicas {
         }
     }
 
-    /// Sends what there is; true where more came meanwhile.
-    fn pump_all(&mut self, shared: &Shared) -> bool {
+    /// Sends what there is; gives how long to wait before the next look, unless somebody wakes us.
+    fn pump_all(&mut self, shared: &Shared) -> Duration {
         let mut idle_at: Option<u64> = None;
         let mut gathered = 0;
         for slot in 0..self.links.len() {
@@ -212,12 +222,15 @@ impl Replicas {
         }
         let awaited = self.awaited.iter().map(|awaited| awaited.position);
         shared.replication.keep_for(awaited);
-        match gathered {
-            0 | ENOUGH.. => {}
-            MUCH.. => std::thread::sleep(GATHER_LONG),
-            _ => std::thread::sleep(GATHER),
+        let backlog = &shared.replication.backlog;
+        let much = if self.gathers { MUCH_LONG } else { MUCH };
+        self.gathers = (much..ENOUGH).contains(&gathered);
+        match idle_at {
+            Some(at) if self.gathers => return if backlog.gather(at) { GATHER_LONG } else { Duration::ZERO },
+            Some(_) if (1..much).contains(&gathered) => std::thread::sleep(GATHER),
+            _ => {}
         }
-        idle_at.is_some_and(|at| !shared.replication.backlog.sleep(at))
+        if idle_at.is_some_and(|at| !backlog.sleep(at)) { Duration::ZERO } else { TICK }
     }
 
     fn add(&mut self, shared: &Shared, mut link: Link) {
