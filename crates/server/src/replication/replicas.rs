@@ -402,6 +402,8 @@ impl Replicas {
     /// The main connection of a replica whose data set goes out by another one.
     fn main_has_come(&mut self, shared: &Shared, rdb_client: u64) {
         self.awaited.retain(|awaited| awaited.member.info.id.0 != rdb_client);
+        // INFO tells it at once, not with the next tick.
+        shared.replication.waiting_psync.store(self.awaited.len(), Relaxed);
         let is_it = |link: &Option<Link>| {
             link.as_ref().is_some_and(|link| {
                 link.member.info.id.0 == rdb_client && matches!(link.phase, Phase::WaitMain)
