@@ -6,10 +6,11 @@
 use kara_base::ids::{DbIndex, JournalOffset};
 use kara_keyspace::journal::Reader;
 use kara_keyspace::{JournalSink, prefetch_line_to_write};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::time::Duration;
 
 /// The log grows and shrinks by blocks of this size.
 const BLOCK: usize = 16 << 10;
@@ -24,6 +25,8 @@ pub struct Backlog {
     /// `Inner::end` for who doesn't want to wait for the lock; written with it held.
     end: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// For a reading thread that gathers.
+    urgent_came: Condvar,
 }
 
 struct Inner {
@@ -93,7 +96,12 @@ impl Default for Backlog {
             rest: Rest::Awake,
             urgent: 0,
         };
-        Backlog { inner: Mutex::new(inner), end: AtomicU64::new(0), wake: OnceLock::new() }
+        Backlog {
+            inner: Mutex::new(inner),
+            end: AtomicU64::new(0),
+            wake: OnceLock::new(),
+            urgent_came: Condvar::new(),
+        }
     }
 }
 
@@ -204,7 +212,11 @@ impl Backlog {
         self.end.store(inner.end, Release);
         let wakes = match inner.rest {
             Rest::Awake => false,
-            Rest::Gathers => inner.urgent == inner.end,
+            Rest::Gathers if inner.urgent == inner.end => {
+                self.urgent_came.notify_one();
+                true
+            }
+            Rest::Gathers => false,
             Rest::Sleeps => true,
         };
         if wakes {
@@ -247,6 +259,22 @@ impl Backlog {
     /// The same, but it wants to be woken only by what shouldn't wait. False: there is such a thing already.
     pub fn gather(&self, position: u64) -> bool {
         self.rest(Rest::Gathers, |inner| inner.urgent <= position)
+    }
+
+    /// Waits for that long, or until something comes that shouldn't.
+    pub fn gather_for(&self, position: u64, time: Duration) {
+        let mut inner = self.inner.lock();
+        if inner.urgent <= position {
+            inner.rest = Rest::Gathers;
+            // Whether it was woken doesn't matter.
+            let _ = self.urgent_came.wait_for(&mut inner, time);
+            inner.rest = Rest::Awake;
+        }
+    }
+
+    /// Whether something behind the position shouldn't wait.
+    pub fn is_urgent(&self, position: u64) -> bool {
+        self.inner.lock().urgent > position
     }
 
     fn rest(&self, how: Rest, may: impl FnOnce(&Inner) -> bool) -> bool {
@@ -527,6 +555,16 @@ mod tests {
         assert_eq!(count.load(Relaxed), 1);
         backlog.append(DbIndex(0), &[b"DEL", b"k"]);
         assert_eq!(count.load(Relaxed), 2);
+        // It comes while somebody lets others gather.
+        let position = backlog.end();
+        std::thread::scope(|threads| {
+            threads.spawn(|| backlog.gather_for(position, Duration::from_secs(60)));
+            while backlog.inner.lock().rest != Rest::Gathers {
+                std::thread::yield_now();
+            }
+            backlog.append_plain(&[b"REPLCONF", b"GETACK", b"*"]);
+        });
+        assert_eq!(count.load(Relaxed), 3);
         // Another history, with lower offsets.
         backlog.restart(5, None);
         assert!(backlog.gather(5));

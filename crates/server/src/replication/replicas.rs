@@ -193,6 +193,7 @@ impl Replicas {
     fn pump_all(&mut self, shared: &Shared) -> Duration {
         let mut idle_at: Option<u64> = None;
         let mut gathered = 0;
+        let mut began = u64::MAX;
         for slot in 0..self.links.len() {
             let Some(link) = self.links[slot].as_mut() else { continue };
             if link.member.info.kill.load(Relaxed) {
@@ -217,6 +218,7 @@ impl Replicas {
                 if !link.blocked {
                     idle_at = Some(idle_at.map_or(link.position(), |at| at.min(link.position())));
                     gathered = gathered.max(link.position() - before);
+                    began = began.min(before);
                 }
             }
         }
@@ -227,7 +229,10 @@ impl Replicas {
         self.gathers = (much..ENOUGH).contains(&gathered);
         match idle_at {
             Some(at) if self.gathers => return if backlog.gather(at) { GATHER_LONG } else { Duration::ZERO },
-            Some(_) if (1..much).contains(&gathered) => std::thread::sleep(GATHER),
+            // Who asked how far a replica is waits for its answer now.
+            Some(at) if (1..much).contains(&gathered) && !backlog.is_urgent(began) => {
+                backlog.gather_for(at, GATHER);
+            }
             _ => {}
         }
         if idle_at.is_some_and(|at| !backlog.sleep(at)) { Duration::ZERO } else { TICK }
