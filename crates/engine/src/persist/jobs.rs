@@ -4,6 +4,7 @@ use super::{annotate, log};
 use crate::config::Config;
 use crate::log::Level;
 use crate::shared::Shared;
+use kara_base::clock::thread_cpu_ns;
 use kara_base::ids::DbIndex;
 use kara_keyspace::Locked;
 use kara_persist::aof::CommandWriter;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
 const STEP: usize = 256;
 
-/// While others write, each step is followed by as long a rest, and at most this. Who takes less than its share of a busy
+/// While others write, each step is followed by a rest as long as it computed, and at most this. Who takes less than its share of a busy
 /// machine's processors isn't interrupted, and so not in the middle of a step, when others wait for its lock; giving the
 /// processor up between steps instead (`sched_yield`) puts it behind all others, milliseconds with the lock held.
 const REST_MAX: Duration = Duration::from_millis(1);
@@ -272,7 +273,7 @@ impl Begun {
                     }
                 };
                 walking.store(true, Relaxed);
-                let begun = Instant::now();
+                let begun_ns = thread_cpu_ns();
                 let step = self.key_delay.step(STEP);
                 let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
                 let ended = through.then(|| end(shared, &mut locked));
@@ -281,7 +282,9 @@ impl Begun {
                 drop(ended);
                 drain(collector, &mut writer)?;
                 if collector.copied() > copied {
-                    std::thread::sleep(begun.elapsed().min(REST_MAX));
+                    // Waiting for a disk or a socket was rest enough.
+                    let computed = Duration::from_nanos(thread_cpu_ns().saturating_sub(begun_ns));
+                    std::thread::sleep(computed.min(REST_MAX));
                 }
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;

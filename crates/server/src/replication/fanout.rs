@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// A full socket is looked at again so soon; its buffer holds more than goes through meanwhile.
 const NAP: Duration = Duration::from_millis(1);
+/// Sent in one call. The kernel gives its processor to nobody before a call's end (unless built to), and carries the bytes
+/// through to the other end within it where that is on this machine: 0.2 ms for 128 KB.
+const PIECE: usize = 16 << 10;
 /// How often it is seen meanwhile what else may have changed: settings, the job, the replica.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -80,7 +83,11 @@ impl Write for Fanout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let shared = &self.shared;
         self.links.retain_mut(|link| {
-            let sent = if bytes.is_empty() { look_at(link) } else { send(link, bytes, shared) };
+            let sent = if bytes.is_empty() {
+                look_at(link)
+            } else {
+                bytes.chunks(PIECE).try_for_each(|piece| send(link, piece, shared))
+            };
             if let Err(error) = &sent {
                 let address = link.address();
                 let text = if error.kind() == ErrorKind::TimedOut {
