@@ -39,6 +39,16 @@ pub enum Purpose {
     Replicas,
 }
 
+impl Purpose {
+    /// How often as long as it computed the thread rests, while others write.
+    pub fn rests(self) -> u32 {
+        match self {
+            Purpose::File => 2,
+            Purpose::Replicas => 1,
+        }
+    }
+}
+
 /// Turns of a transfer's thread on a processor, much longer than those of workers: of two that wait, the scheduler takes the
 /// one whose turn would be over first, so that this one steps back at once for whoever is woken. Its share stays the same.
 const TURNS: Duration = Duration::from_millis(20);

@@ -313,7 +313,7 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
             if let Some(old) = old {
                 old.sync_data()?;
             }
-            let mut file = begun.write(shared, temp)?;
+            let mut file = begun.write(shared, temp, Purpose::File)?;
             file.flush()?;
             file.sync()?;
             job.commit(|| {

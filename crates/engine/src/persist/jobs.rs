@@ -11,7 +11,7 @@ use kara_persist::aof::CommandWriter;
 use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{DbSize, Preface, RdbWriter};
-use kara_persist::snapshot::{Collector, Form, ShardSink, Taken};
+use kara_persist::snapshot::{Collector, Form, Purpose, ShardSink, Taken};
 use kara_replication::replica::Filter;
 use parking_lot::Mutex;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
 const STEP: usize = 256;
 
-/// While others write, each step is followed by a rest as long as it computed, and at most this. Who takes less than its share of a busy
+/// While others write, each step is followed by a rest as long as it computed, or twice that, and at most this. Who takes less than its share of a busy
 /// machine's processors isn't interrupted, and so not in the middle of a step, when others wait for its lock; giving the
 /// processor up between steps instead (`sched_yield`) puts it behind all others, milliseconds with the lock held.
 const REST_MAX: Duration = Duration::from_millis(1);
@@ -233,9 +233,9 @@ pub(super) fn preface(shared: &Shared, space: &Locked<'_>, now_ms: i64, aof_base
 
 impl Begun {
     /// Walks through all shards and writes; no error leaves a shard with the snapshot.
-    pub fn write<W: Write>(self, shared: &Shared, out: W) -> io::Result<W> {
+    pub fn write<W: Write>(self, shared: &Shared, out: W, purpose: Purpose) -> io::Result<W> {
         let job = self.job.clone();
-        let result = self.walk_all(shared, out);
+        let result = self.walk_all(shared, out, purpose);
         if result.is_err() {
             leave_all(shared, &job);
         }
@@ -247,7 +247,7 @@ impl Begun {
         leave_all(shared, &self.job);
     }
 
-    fn walk_all<W: Write>(mut self, shared: &Shared, out: W) -> io::Result<W> {
+    fn walk_all<W: Write>(mut self, shared: &Shared, out: W, purpose: Purpose) -> io::Result<W> {
         let encoder = Encoder::new(self.options);
         let preface = std::mem::take(&mut self.preface);
         let mut writer = match self.form {
@@ -284,7 +284,7 @@ impl Begun {
                 if collector.copied() > copied {
                     // Waiting for a disk or a socket was rest enough.
                     let computed = Duration::from_nanos(thread_cpu_ns().saturating_sub(begun_ns));
-                    std::thread::sleep(computed.min(REST_MAX));
+                    std::thread::sleep((computed * purpose.rests()).min(REST_MAX));
                 }
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;

@@ -167,7 +167,7 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
 
 fn write_snapshot(shared: &Arc<Shared>, begun: Begun, file: TempFile, target: &Path) -> io::Result<()> {
     let job = begun.job.clone();
-    let mut file = begun.write(shared, file)?;
+    let mut file = begun.write(shared, file, Purpose::File)?;
     file.flush()?;
     file.sync()?;
     job.commit(|| file.rename_to(target))

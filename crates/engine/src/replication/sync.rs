@@ -70,7 +70,7 @@ where
     let at = start.clone();
     spawn(shared, begun, move |shared, begun| {
         give_way(Purpose::Replicas);
-        done(begun.write(shared, out), at);
+        done(begun.write(shared, out, Purpose::Replicas), at);
     })?;
     Ok(Some(start))
 }
