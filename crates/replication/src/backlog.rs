@@ -46,6 +46,8 @@ struct Inner {
     rest: Rest,
     /// The end of the last command that shouldn't wait.
     urgent: u64,
+    /// What had been read when it began to gather.
+    gathers_from: u64,
 }
 
 /// What the reading thread does.
@@ -95,6 +97,7 @@ impl Default for Backlog {
             active: false,
             rest: Rest::Awake,
             urgent: 0,
+            gathers_from: 0,
         };
         Backlog {
             inner: Mutex::new(inner),
@@ -212,7 +215,7 @@ impl Backlog {
         self.end.store(inner.end, Release);
         let wakes = match inner.rest {
             Rest::Awake => false,
-            Rest::Gathers if inner.urgent == inner.end => {
+            Rest::Gathers if inner.has_gathered() => {
                 self.urgent_came.notify_one();
                 true
             }
@@ -256,15 +259,18 @@ impl Backlog {
         self.rest(Rest::Sleeps, |inner| inner.end <= position)
     }
 
-    /// The same, but it wants to be woken only by what shouldn't wait. False: there is such a thing already.
+    /// The same, but it wants to be woken only by what shouldn't wait, or when half of what the log keeps anyway has come:
+    /// it never keeps more because of this. False: there is such a thing already.
     pub fn gather(&self, position: u64) -> bool {
-        self.rest(Rest::Gathers, |inner| inner.urgent <= position)
+        self.inner.lock().gathers_from = position;
+        self.rest(Rest::Gathers, |inner| !inner.has_gathered())
     }
 
     /// Waits for that long, or until something comes that shouldn't.
     pub fn gather_for(&self, position: u64, time: Duration) {
         let mut inner = self.inner.lock();
-        if inner.urgent <= position {
+        inner.gathers_from = position;
+        if !inner.has_gathered() {
             inner.rest = Rest::Gathers;
             // Whether it was woken doesn't matter.
             let _ = self.urgent_came.wait_for(&mut inner, time);
@@ -293,6 +299,11 @@ impl Backlog {
 }
 
 impl Inner {
+    /// Whether there is reason to end a gathering.
+    fn has_gathered(&self) -> bool {
+        self.urgent > self.gathers_from || self.end.saturating_sub(self.gathers_from) > self.size / 2
+    }
+
     fn forget(&mut self) {
         self.blocks.clear();
         self.first = self.end;
@@ -568,6 +579,11 @@ mod tests {
         // Another history, with lower offsets.
         backlog.restart(5, None);
         assert!(backlog.gather(5));
+        // More than half of the log's size.
+        backlog.append(DbIndex(0), &[b"SET", b"k", &[b'x'; 400]]);
+        assert!(count.load(Relaxed) == 3 && backlog.gather(5));
+        backlog.append(DbIndex(0), &[b"SET", b"k", &[b'x'; 400]]);
+        assert!(count.load(Relaxed) == 4 && !backlog.gather(5));
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub struct State {
     attached: bool,
     /// Since when nobody reads the log, Unix ms.
     idle_since_ms: i64,
+    /// The least position of the log that is needed beside the replicas', as of the last look.
+    awaited: Option<u64>,
     /// A failover under way, as INFO names it.
     pub failover: Option<Failover>,
     /// Places of the stream and of the append-only file that belong together, rising; the oldest may be on the disk.
@@ -200,6 +202,7 @@ impl Default for Replication {
             replicas: Vec::new(),
             attached: false,
             idle_since_ms: 0,
+            awaited: None,
             failover: None,
             marks: VecDeque::new(),
             durable: None,
@@ -516,11 +519,18 @@ impl Replication {
         if state.replicas.is_empty() {
             state.idle_since_ms = now_ms;
         }
+        // Who finds it gone finds the log without what was kept for it.
+        self.keep(&state);
     }
 
     /// The log keeps what replicas still have to read, and what is needed from the given positions on.
     pub fn keep_for(&self, more: impl Iterator<Item = u64>) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.awaited = more.min();
+        self.keep(&state);
+    }
+
+    fn keep(&self, state: &State) {
         let reads = |m: &&Arc<Member>| {
             m.is_stream()
                 && m.replica.state() != ReplicaState::WaitStart
@@ -528,7 +538,7 @@ impl Replication {
                 && m.replica.ending().is_none_or(|e| e.end > 0)
         };
         let positions = state.replicas.iter().filter(reads).map(|m| m.replica.position.load(Relaxed));
-        self.backlog.set_needed(positions.chain(more).min());
+        self.backlog.set_needed(positions.chain(state.awaited).min());
     }
 
     /// The same for a position beside those known, until the next look.
