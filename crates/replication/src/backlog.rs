@@ -262,15 +262,13 @@ impl Backlog {
     /// The same, but it wants to be woken only by what shouldn't wait, or when half of what the log keeps anyway has come:
     /// it never keeps more because of this. False: there is such a thing already.
     pub fn gather(&self, position: u64) -> bool {
-        self.inner.lock().gathers_from = position;
-        self.rest(Rest::Gathers, |inner| !inner.has_gathered())
+        self.rest(Rest::Gathers, |inner| inner.may_gather(position))
     }
 
     /// Waits for that long, or until something comes that shouldn't.
     pub fn gather_for(&self, position: u64, time: Duration) {
         let mut inner = self.inner.lock();
-        inner.gathers_from = position;
-        if !inner.has_gathered() {
+        if inner.may_gather(position) {
             inner.rest = Rest::Gathers;
             // Whether it was woken doesn't matter.
             let _ = self.urgent_came.wait_for(&mut inner, time);
@@ -283,9 +281,9 @@ impl Backlog {
         self.inner.lock().urgent > position
     }
 
-    fn rest(&self, how: Rest, may: impl FnOnce(&Inner) -> bool) -> bool {
+    fn rest(&self, how: Rest, may: impl FnOnce(&mut Inner) -> bool) -> bool {
         let mut inner = self.inner.lock();
-        let rests = may(&inner);
+        let rests = may(&mut inner);
         inner.rest = if rests { how } else { Rest::Awake };
         rests
     }
@@ -299,6 +297,12 @@ impl Backlog {
 }
 
 impl Inner {
+    /// Whether what comes behind a position may gather.
+    fn may_gather(&mut self, position: u64) -> bool {
+        self.gathers_from = position;
+        !self.has_gathered()
+    }
+
     /// Whether there is reason to end a gathering.
     fn has_gathered(&self) -> bool {
         self.urgent > self.gathers_from || self.end.saturating_sub(self.gathers_from) > self.size / 2
@@ -544,15 +548,21 @@ mod tests {
         assert_eq!(other.end(), 0);
     }
 
-    #[test]
-    fn who_lets_the_stream_gather_is_woken_by_what_should_not_wait() {
-        let backlog = Backlog::default();
-        backlog.activate(1000);
+    /// How often the reading thread is woken.
+    fn wakes(backlog: &Backlog) -> std::sync::Arc<AtomicU64> {
         let count = std::sync::Arc::new(AtomicU64::new(0));
         let counted = count.clone();
         backlog.set_waker(Box::new(move || {
             counted.fetch_add(1, Relaxed);
         }));
+        count
+    }
+
+    #[test]
+    fn who_lets_the_stream_gather_is_woken_by_what_should_not_wait() {
+        let backlog = Backlog::default();
+        backlog.activate(1000);
+        let count = wakes(&backlog);
         assert!(backlog.gather(0));
         backlog.append(DbIndex(0), &[b"DEL", b"k"]);
         assert!(backlog.gather(0) && count.load(Relaxed) == 0);
@@ -590,11 +600,7 @@ mod tests {
     fn a_sleeper_is_woken_once() {
         let backlog = Backlog::default();
         backlog.activate(1000);
-        let count = std::sync::Arc::new(AtomicU64::new(0));
-        let counted = count.clone();
-        backlog.set_waker(Box::new(move || {
-            counted.fetch_add(1, Relaxed);
-        }));
+        let count = wakes(&backlog);
         backlog.append_plain(&[b"PING"]);
         assert!(!backlog.sleep(0));
         assert!(backlog.sleep(backlog.end()));

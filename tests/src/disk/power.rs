@@ -1,6 +1,5 @@
 //! Power loss: the device below a file system stops under load, and the file system is mounted again.
-//! Needs root, FUSE,
-//! loop devices and mkfs.
+//! Needs root, FUSE, loop devices and mkfs.
 
 use super::volatile::Disk;
 use super::{Dice, Writers};
@@ -113,8 +112,8 @@ pub fn rounds(kind: &str, rounds: u64, seed: u64) -> Result<usize, String> {
             let mut control = server.client();
             let pid = server.pid();
             let mut lost = Instant::now();
-            let seed = dice.below(u64::MAX);
-            writers.run(&server, seed, || {
+            let moves = dice.below(u64::MAX);
+            writers.run(&server, moves, || {
                 let begun = Instant::now();
                 while begun.elapsed() < limit {
                     if rewriting {

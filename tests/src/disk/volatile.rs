@@ -8,8 +8,8 @@
 
 use super::Dice;
 use fuser::{
-    BackgroundSession, FileAttr, FileType, Filesystem, KernelConfig, MountOption, ReplyAttr, ReplyData,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, consts::FOPEN_DIRECT_IO,
+    BackgroundSession, FileAttr, FileType, Filesystem, MountOption, ReplyAttr, ReplyData, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, consts::FOPEN_DIRECT_IO,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -156,10 +156,6 @@ fn answer(reply: ReplyEmpty, result: Result<(), i32>) {
 }
 
 impl Filesystem for Device {
-    fn init(&mut self, _: &Request<'_>, _: &mut KernelConfig) -> Result<(), i32> {
-        Ok(())
-    }
-
     fn lookup(&mut self, _: &Request<'_>, _: u64, name: &OsStr, reply: ReplyEntry) {
         if name == NAME { reply.entry(&NEVER, &self.attributes(FILE), 0) } else { reply.error(libc::ENOENT) }
     }

@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 /// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
 const STEP: usize = 256;
 
-/// While others write, each step is followed by a rest as long as it computed, or twice that, and at most this. Who takes less than its share of a busy
-/// machine's processors isn't interrupted, and so not in the middle of a step, when others wait for its lock; giving the
-/// processor up between steps instead (`sched_yield`) puts it behind all others, milliseconds with the lock held.
+/// While others write, each step is followed by a rest as long as it computed, or twice that ([`Purpose::rests`]), and at
+/// most this. Who takes less than its share of a busy machine's processors isn't interrupted, and so not in the middle of
+/// a step, when others wait for its lock; giving the processor up between steps instead (`sched_yield`) puts it behind all
+/// others, milliseconds with the lock held.
 const REST_MAX: Duration = Duration::from_millis(1);
 
 /// How often it is seen whether the readers of a snapshot are still there.

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// take gets it.
 const BATCH: usize = 32;
 
-/// Read from the primary in one go.
+/// The least room for what comes next: reads are shorter, and the rest of a request finds its place without moving.
 const CHUNK: usize = 128 << 10;
 
 /// Where the requests of a batch end.
