@@ -17,6 +17,8 @@ const TABLE_BITS: u32 = 13;
 /// For inputs of up to this many bytes, clearing the large table would take longer than the compression.
 const SMALL_BYTES: usize = 1024;
 const SMALL_TABLE_BITS: u32 = 9;
+/// The places in these fit a byte, and so the table takes a quarter of the lines to clear.
+const TINY_BYTES: usize = u8::MAX as usize;
 /// The best that three bytes can stand for, `MAX_COPY / 3`.
 const MAX_RATIO: usize = 88;
 
@@ -38,19 +40,44 @@ pub fn compress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     if u32::try_from(input.len()).is_err() {
         return false;
     }
-    if input.len() <= SMALL_BYTES {
-        compress_with(input, limit, out, &mut [0; 1 << SMALL_TABLE_BITS])
+    if input.len() <= TINY_BYTES {
+        compress_with(input, limit, out, &mut [0u8; 1 << SMALL_TABLE_BITS])
+    } else if input.len() <= SMALL_BYTES {
+        compress_with(input, limit, out, &mut [0u16; 1 << SMALL_TABLE_BITS])
     } else {
-        compress_with(input, limit, out, &mut [0; 1 << TABLE_BITS])
+        compress_with(input, limit, out, &mut [0u32; 1 << TABLE_BITS])
     }
 }
 
-/// `table`: position + 1 of the last place with a hash, 0 for none.
-fn compress_with<const N: usize>(
+/// What a table keeps of a place: position + 1, 0 for none.
+trait Slot: Copy {
+    fn of(place: usize) -> Self;
+    fn place(self) -> usize;
+}
+
+macro_rules! slot {
+    ($($number:ty),*) => {$(
+        impl Slot for $number {
+            #[inline]
+            fn of(place: usize) -> Self {
+                place as $number
+            }
+            #[inline]
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    )*};
+}
+
+slot!(u8, u16, u32);
+
+/// `table`: the last place with a hash. Its slots must hold all places of the input.
+fn compress_with<S: Slot, const N: usize>(
     input: &[u8],
     limit: usize,
     out: &mut Vec<u8>,
-    table: &mut [u32; N],
+    table: &mut [S; N],
 ) -> bool {
     let start = out.len();
     out.reserve(limit.min(input.len()));
@@ -58,7 +85,7 @@ fn compress_with<const N: usize>(
     let mut at = 0;
     while let Some(&[a, b, c]) = input.get(at..at + 3) {
         let slot = &mut table[hash::<N>(a, b, c)];
-        let candidate = std::mem::replace(slot, at as u32 + 1) as usize;
+        let candidate = std::mem::replace(slot, S::of(at + 1)).place();
         let from = candidate.wrapping_sub(1);
         if candidate == 0 || at - from > WINDOW || input[from..from + 3] != [a, b, c] {
             at += 1;
@@ -74,7 +101,7 @@ fn compress_with<const N: usize>(
         let end = at + length;
         for inner in end - 2..end {
             if let Some(&[a, b, c]) = input.get(inner..inner + 3) {
-                table[hash::<N>(a, b, c)] = inner as u32 + 1;
+                table[hash::<N>(a, b, c)] = S::of(inner + 1);
             }
         }
         at = end;
@@ -210,6 +237,20 @@ mod tests {
         }
         for wrong in [input.len() + 1, input.len().wrapping_sub(1)] {
             assert_eq!(decompress(&out[6..], wrong), Err(Corrupt));
+        }
+    }
+
+    #[test]
+    fn tables_hold_every_place_of_their_inputs() {
+        for length in
+            [TINY_BYTES - 1, TINY_BYTES, TINY_BYTES + 1, SMALL_BYTES - 1, SMALL_BYTES, SMALL_BYTES + 1]
+        {
+            // The only match is the last one that the table can tell.
+            let mut input: Vec<u8> = (0..length).map(|at| (at * 7 + at / 37) as u8).collect();
+            let end = input.len() - 4;
+            input.copy_within(end - 4..end, end);
+            round_trip(&input);
+            round_trip(&vec![7; length]);
         }
     }
 

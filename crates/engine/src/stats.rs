@@ -223,6 +223,11 @@ impl Stats {
         self.workers.iter().map(|w| w.changes.get()).sum()
     }
 
+    /// Commands that were run, by all workers.
+    pub fn commands(&self) -> u64 {
+        self.workers.iter().map(|w| w.commands_processed.get()).sum()
+    }
+
     /// One command's sums.
     pub fn command_totals(&self, id: CommandId) -> CommandTotals {
         let mut sum = CommandTotals::default();

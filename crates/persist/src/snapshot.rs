@@ -15,12 +15,16 @@ use kara_base::ids::{DbIndex, ShardId};
 use kara_keyspace::{Entry, Part, SnapshotSink};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A sink's buffer goes to the collector at this size.
-const CHUNK_BYTES: usize = 128 << 10;
+/// A sink's buffer goes to the collector at this size, some two steps of the walk: what is written behind one at once, to a
+/// socket or a file, takes no longer than the step did.
+const CHUNK_BYTES: usize = 16 << 10;
+/// So much is worth being written at once while nobody else writes.
+const BURST_BYTES: usize = 128 << 10;
 /// From here on whoever hands over waits for the writer.
 pub const PENDING_MAX: usize = 16 << 20;
 /// How long at most: a disk that stands still must not stop the server for good.
@@ -29,6 +33,9 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 const PART_COST: usize = 256;
 /// What one unit of the walk's budget stands for, bytes.
 const COST_BYTES: usize = 256;
+
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_millis(1);
 
 /// Whom a snapshot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +47,15 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// How often as long as it computed the thread rests, while others write.
-    pub fn rests(self) -> u32 {
-        match self {
-            Purpose::File => 2,
-            Purpose::Replicas => 1,
-        }
+    /// How long the thread rests behind a step that it computed so long, while there are others to give way to: to whoever
+    /// writes, from a file; to any client, from replicas. There the shortest sleep there is does: whoever waits for the
+    /// processor has it then.
+    pub fn rest(self, computed: Duration) -> Duration {
+        let rest = match self {
+            Purpose::File => computed * 2,
+            Purpose::Replicas => Duration::from_micros(1),
+        };
+        rest.min(REST_MAX)
     }
 }
 
@@ -61,8 +71,12 @@ pub fn give_way(purpose: Purpose) {
         Purpose::File => (10, None),
         Purpose::Replicas => (5, Some(TURNS)),
     };
-    // Either may be refused, and the snapshot goes on as it is. On Linux these are the thread's values, not the process's.
+    // Each may be refused, and the snapshot goes on as it is. On Linux these are the thread's values, not the process's.
     let _ = kara_base::os::set_turns(turns);
+    if purpose == Purpose::Replicas {
+        // Rests take as long as they are asked for, not 50 us more.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1000));
+    }
     let _ = rustix::process::setpriority_process(None, nice);
 }
 
@@ -137,6 +151,12 @@ impl Collector {
             queue.is_open = !piece.is_last;
             queue.pieces.push_back(piece);
         }
+    }
+
+    /// Whether enough has come to be written at once. Large values don't wait for more.
+    pub fn is_worth_writing(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.bytes >= BURST_BYTES || !queue.pieces.is_empty()
     }
 
     /// Takes what has come and may be written now.
@@ -235,9 +255,10 @@ impl ShardSink {
         self.walking.clone()
     }
 
-    fn hand_in(&mut self) {
+    /// The buffer goes to the collector; one with so much room takes its place.
+    fn hand_in(&mut self, room: usize) {
         if !self.encoder.out.is_empty() {
-            let bytes = std::mem::take(&mut self.encoder.out);
+            let bytes = std::mem::replace(&mut self.encoder.out, Vec::with_capacity(room));
             let may_wait = !self.walking.load(Relaxed);
             self.collector.put(Chunk { db: self.db, bytes }, may_wait);
         }
@@ -246,7 +267,7 @@ impl ShardSink {
 
 impl Drop for ShardSink {
     fn drop(&mut self) {
-        self.hand_in();
+        self.hand_in(0);
     }
 }
 
@@ -256,7 +277,7 @@ impl SnapshotSink for ShardSink {
             return 1;
         }
         if db.0 != self.db {
-            self.hand_in();
+            self.hand_in(0);
             self.db = db.0;
         }
         let before = self.encoder.out.len();
@@ -277,7 +298,7 @@ impl SnapshotSink for ShardSink {
             self.collector.copied.fetch_add(bytes.max(entry.key().len() + text) as u64, Relaxed);
         }
         if self.encoder.out.len() >= CHUNK_BYTES {
-            self.hand_in();
+            self.hand_in(CHUNK_BYTES * 5 / 4);
         }
         1 + bytes / COST_BYTES
     }

@@ -11,9 +11,9 @@ const USAGE: &str =
     "replication matrix [--seconds N] [--seed N] [--pair N] [-- ARGUMENTS OF ALL SERVERS]: every pair of products, under load
 replication faults [--count N] [--seed N] [-- ARGUMENTS]: links of a chain broken at random
 replication drill [--seconds N]: two regions in network namespaces (as root), the primary's death and promotion
-replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [--together] [-- ARGUMENTS]:
-    seconds, latency and memory of a full sync between Valkey and us, each way; clients and replica stand for other
-    machines' (the first have the processors first, the second last), unless they are together";
+replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [--clients-first] [--replica-last]
+    [-- ARGUMENTS]: seconds, latency and memory of a full sync between Valkey and us, each way; clients and replica can
+    stand for other machines': the first have the processors first, the second last";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -23,8 +23,9 @@ fn main() -> ExitCode {
         value_bytes: 64,
         clients: 4,
         pause: Duration::from_micros(300),
-        before: Duration::from_secs(3),
-        apart: true,
+        without: Duration::from_secs(10),
+        clients_first: false,
+        replica_last: false,
     };
     let mut rounds = 1;
     let mut rest = words.iter().skip(1);
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
             "--keys" => volume.keys = number().unwrap_or(volume.keys),
             "--clients" => volume.clients = number().unwrap_or(volume.clients),
             "--pause-us" => volume.pause = number().map_or(volume.pause, Duration::from_micros),
-            "--together" => volume.apart = false,
+            "--clients-first" => volume.clients_first = true,
+            "--replica-last" => volume.replica_last = true,
             "--rounds" => rounds = number().unwrap_or(rounds),
             "--seed" => seed = number().unwrap_or(seed),
             "--" => arguments = rest.by_ref().map(String::as_str).collect(),
@@ -81,14 +83,19 @@ fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
     let figures = full_sync((primary, replica), volume, arguments);
     let show = |Latencies { p50, p99, p999 }| format!("{p50:.2}/{p99:.2}/{p999:.2}");
     println!(
-        "{primary:?} -> {replica:?}: {:.2} s; p50/p99/p99.9 {} ms, before {}: p99.9 {:.2} times; {:.0} requests/s, before \
-         {:.0}; memory {:.3} times {} MB, and a log of {} MB",
+        "{primary:?} -> {replica:?}: {:.2} s, {:.2} of them sending; p50/p99/p99.9 {} ms (sending {}, loading {}), without \
+         {} (before {}, behind {}): p99.9 {:.2} times; {:.0} requests/s, without {:.0}; memory {:.3} times {} MB, and a log of {} MB",
         figures.seconds,
+        figures.sending_seconds,
         show(figures.during),
+        show(figures.sending),
+        show(figures.loading),
+        show(figures.without),
         show(figures.before),
-        figures.during.p999 / figures.before.p999,
+        show(figures.behind),
+        figures.during.p999 / figures.without.p999,
         figures.during_rate,
-        figures.before_rate,
+        figures.without_rate,
         figures.memory_ratio(),
         figures.resident_bytes >> 20,
         figures.log_bytes >> 20,

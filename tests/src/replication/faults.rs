@@ -1,7 +1,10 @@
 //! Random faults of links, in a chain of three servers under load. Each fault's resync is waited for before the next, and
 //! must be a partial one wherever the log holds the gap.
 
-use super::{Can, Cut, Load, Product, Proxy, fill, follow, info, number, until, until_equal, until_linked};
+use super::{
+    Can, Cut, Load, Product, Proxy, fill, follow, info, number, until, until_caught_up, until_equal,
+    until_linked,
+};
 use crate::{Client, Server};
 use kara_base::rng::Rng;
 use std::time::Duration;
@@ -37,9 +40,10 @@ enum Moment {
     BeyondLog,
 }
 
-/// The log's size, and how much is written where it shall not suffice.
-const LOG_BYTES: &str = "16mb";
-const TOO_MUCH_BYTES: usize = 20 << 20;
+/// The log's size, more than the load writes while a fault lasts (some 10 MB a second for some 4 s), and how much is written
+/// where it shall not suffice.
+const LOG_BYTES: u64 = 64 << 20;
+const TOO_MUCH_BYTES: usize = 80 << 20;
 /// A link that is to fail by itself does it by then, or is made to.
 const ARMED: Duration = Duration::from_secs(3);
 
@@ -57,6 +61,12 @@ impl Stage<'_> {
     fn counts(&mut self) -> (u64, u64) {
         let mut count = |field| number(&mut self.upstream, "stats", field);
         (count("sync_full"), count("sync_partial_ok"))
+    }
+
+    /// Bytes of the stream that the replica hasn't run yet.
+    fn behind(&mut self) -> u64 {
+        let offset = number(&mut self.client, "replication", "master_repl_offset");
+        number(&mut self.upstream, "replication", "master_repl_offset").saturating_sub(offset)
     }
 
     /// Fails at that moment, and works again.
@@ -130,7 +140,8 @@ fn pick(rng: &mut Rng) -> Moment {
 /// Where data differ, a link doesn't come back, or a gap that the log holds needs a full sync.
 pub fn run(count: u32, seed: u64, arguments: &[&str]) -> Faults {
     let can = Can { field_ttl: true };
-    let own = ["--repl-timeout", "3", "--repl-ping-replica-period", "1", "--repl-backlog-size", LOG_BYTES];
+    let log_bytes = LOG_BYTES.to_string();
+    let own = ["--repl-timeout", "3", "--repl-ping-replica-period", "1", "--repl-backlog-size", &log_bytes];
     let arguments = [arguments, &own].concat();
     let primary = Product::Kara.start(&arguments);
     let middle = Product::KaraThreads.start(&arguments);
@@ -154,6 +165,17 @@ pub fn run(count: u32, seed: u64, arguments: &[&str]) -> Faults {
     let mut report = Faults { faults: count, ..Faults::default() };
     let mut load = None;
     for n in 0..count {
+        if stages.iter_mut().any(|stage| stage.behind() > LOG_BYTES / 4) {
+            // A busy machine: what the replica lags behind would count to the gap.
+            report.written += load.take().map_or(0, Load::stop);
+            for stage in &mut stages {
+                until_caught_up(
+                    &format!("seed {seed}, before fault {n}"),
+                    &mut stage.upstream,
+                    &mut stage.client,
+                );
+            }
+        }
         load.get_or_insert_with(|| Load::start(primary.port(), 1, can, seed + u64::from(n)));
         let at = usize::from(rng.next_u64().is_multiple_of(3));
         let how = Cut::ALL[(rng.next_u64() % 4) as usize];

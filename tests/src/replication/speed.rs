@@ -19,10 +19,11 @@ pub struct Volume {
     /// Clients of the primary that go on writing, and their pause between two writes.
     pub clients: u64,
     pub pause: Duration,
-    /// How long they are watched before the sync.
-    pub before: Duration,
-    /// The clients and the replica stand for other machines: see [`Turn`].
-    pub apart: bool,
+    /// How long they are watched without a sync: so long before it, and again behind it, when the replica has gone.
+    pub without: Duration,
+    /// The clients stand for other machines, and the replica: see [`Turn`].
+    pub clients_first: bool,
+    pub replica_last: bool,
 }
 
 /// Who syncs from whom.
@@ -45,11 +46,18 @@ pub const WAYS: [(Side, Side); 4] = [
 pub struct SyncFigures {
     /// From REPLICAOF until the replica's link is up.
     pub seconds: f64,
-    /// The primary's clients, before, and until the link was up.
+    /// Until the primary had sent its data set.
+    pub sending_seconds: f64,
+    /// The primary's clients without a sync, and that apart for before it and behind it; until the link was up; and the two parts of that: while
+    /// the primary sent its data set, and while the replica loaded it.
+    pub without: Latencies,
     pub before: Latencies,
+    pub behind: Latencies,
     pub during: Latencies,
-    /// Requests a second of all clients, before and meanwhile.
-    pub before_rate: f64,
+    pub sending: Latencies,
+    pub loading: Latencies,
+    /// Requests a second of all clients, without and meanwhile.
+    pub without_rate: f64,
     pub during_rate: f64,
     /// Resident bytes of the primary's process before the sync and at their peak, and the most that its replication
     /// log took.
@@ -67,10 +75,18 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    fn of(mut all: Vec<f64>) -> Latencies {
+    fn of<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Latencies {
+        let mut all: Vec<f64> = requests.into_iter().map(|request| request.ms).collect();
         let [p50, p99, p999] = [500, 990, 999].map(|per_mille| place(&mut all, per_mille));
         Latencies { p50, p99, p999 }
     }
+}
+
+/// A request of a client: when it was sent, and how long the answer took.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    sent: Instant,
+    ms: f64,
 }
 
 impl SyncFigures {
@@ -122,32 +138,31 @@ fn with_allocator() -> PathBuf {
     if with.exists() { with } else { plain }
 }
 
-/// Latencies in ms of writes over random keys until told to stop.
-fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> Vec<f64> {
-    if volume.apart {
+/// Writes over random keys until told to stop.
+fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> Vec<Request> {
+    if volume.clients_first {
         schedule(Turn::First, &own_thread());
     }
     let mut rng = Rng::new(seed);
     let value = "x".repeat(usize::try_from(volume.value_bytes).unwrap_or(64));
-    let mut latencies = Vec::new();
+    let mut requests = Vec::new();
     while !stop.load(Relaxed) {
         let key = format!("key:{}", rng.next_u64() % volume.keys);
-        let begun = Instant::now();
+        let sent = Instant::now();
         let reply = client.call(&["SET", &key, &value]);
-        latencies.push(begun.elapsed().as_secs_f64() * 1e3);
+        requests.push(Request { sent, ms: sent.elapsed().as_secs_f64() * 1e3 });
         assert_eq!(reply.text(), "OK");
         if !volume.pause.is_zero() {
             std::thread::sleep(volume.pause);
         }
     }
-    latencies
+    requests
 }
 
-/// All clients write while `work` runs; their latencies, and requests a second.
-fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> (Vec<f64>, f64) {
+/// All clients write while `work` runs.
+fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> Vec<Request> {
     let stop = AtomicBool::new(false);
-    let begun = Instant::now();
-    let latencies: Vec<f64> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let writers: Vec<_> = (0..volume.clients)
             .map(|n| {
                 let (mut client, stop) = (primary.client(), &stop);
@@ -157,9 +172,7 @@ fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> (Vec<f64>
         work();
         stop.store(true, Relaxed);
         writers.into_iter().flat_map(|writer| writer.join().unwrap_or_default()).collect()
-    });
-    let rate = latencies.len() as f64 / begun.elapsed().as_secs_f64();
-    (latencies, rate)
+    })
 }
 
 /// Fills a primary and lets a replica follow it.
@@ -168,7 +181,7 @@ fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> (Vec<f64>
 /// Where the sync doesn't come off, or a key is missing behind it.
 pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigures {
     let (primary, replica) = (way.0.start(more), way.1.start(more));
-    if volume.apart {
+    if volume.replica_last {
         schedule(Turn::Last, &replica.pid().to_string());
     }
     let (mut p, mut r) = (primary.client(), replica.client());
@@ -177,34 +190,48 @@ pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigure
     }
     let filled = p.run(&format!("DEBUG POPULATE {} key {}", volume.keys, volume.value_bytes));
     assert_eq!(filled.text(), "OK");
-    let (before, before_rate) = meanwhile(&primary, volume, || std::thread::sleep(volume.before));
+    let before = meanwhile(&primary, volume, || std::thread::sleep(volume.without));
     let resident_bytes = status(primary.pid(), "VmRSS");
     // The peak begins anew.
     let _ = std::fs::write(format!("/proc/{}/clear_refs", primary.pid()), "5");
     let (mut took, mut log_bytes) = (Duration::ZERO, 0);
-    let (during, during_rate) = meanwhile(&primary, volume, || {
-        let begun = Instant::now();
+    let (mut begun, mut sent) = (Instant::now(), None);
+    let during = meanwhile(&primary, volume, || {
+        begun = Instant::now();
         follow(&replica, primary.port());
         let deadline = begun + Duration::from_secs(300);
         while info(&mut r, "replication", "master_link_status") != "up" {
             assert!(Instant::now() < deadline, "{way:?}: no full sync\n{}", replica.log_tail());
             log_bytes = log_bytes.max(number(&mut p, "memory", "mem_total_replication_buffers"));
+            if sent.is_none() && info(&mut p, "replication", "slave0").contains("state=online") {
+                sent = Some(Instant::now());
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         took = begun.elapsed();
         log_bytes = log_bytes.max(number(&mut p, "memory", "mem_total_replication_buffers"));
     });
+    let sent = sent.unwrap_or(begun + took);
     let peak_bytes = status(primary.pid(), "VmHWM");
     let what = format!("{way:?}");
     until_caught_up(&what, &mut p, &mut r);
     until(&format!("{what}: as many keys"), || p.run("DBSIZE") == r.run("DBSIZE"));
     assert_eq!(number(&mut p, "stats", "sync_full"), 1, "{what}: it took more than one");
+    drop(replica);
+    let behind = meanwhile(&primary, volume, || std::thread::sleep(volume.without));
+    let (sending, loading): (Vec<Request>, Vec<Request>) =
+        during.iter().partition(|request| request.sent < sent);
     SyncFigures {
         seconds: took.as_secs_f64(),
-        before: Latencies::of(before),
-        during: Latencies::of(during),
-        before_rate,
-        during_rate,
+        sending_seconds: sent.duration_since(begun).as_secs_f64(),
+        without: Latencies::of(before.iter().chain(&behind)),
+        before: Latencies::of(&before),
+        behind: Latencies::of(&behind),
+        during: Latencies::of(&during),
+        sending: Latencies::of(&sending),
+        loading: Latencies::of(&loading),
+        without_rate: (before.len() + behind.len()) as f64 / (volume.without * 2).as_secs_f64(),
+        during_rate: during.len() as f64 / took.as_secs_f64(),
         resident_bytes,
         peak_bytes,
         log_bytes,

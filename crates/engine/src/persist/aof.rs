@@ -10,7 +10,7 @@ use kara_keyspace::{JournalSink, Locked};
 use kara_persist::aof::log::{AofLog, open};
 use kara_persist::aof::manifest::{Manifest, make_dir};
 use kara_persist::rdb::file::path;
-use kara_persist::snapshot::{Form, Purpose, give_way};
+use kara_persist::snapshot::{Form, Purpose};
 use parking_lot::{Mutex, RwLock};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -307,7 +307,6 @@ fn begin_rewrite(shared: &Shared, config: &Config, space: &mut Locked<'_>) -> io
     let extension = if begun.form == Form::Commands { "aof" } else { "rdb" };
     let config = shared.config.load();
     jobs::spawn(shared, begun, move |shared, begun| {
-        give_way(Purpose::File);
         let job = begun.job.clone();
         let result = (|| {
             if let Some(old) = old {

@@ -11,7 +11,7 @@ use kara_persist::aof::CommandWriter;
 use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{DbSize, Preface, RdbWriter};
-use kara_persist::snapshot::{Collector, Form, Purpose, ShardSink, Taken};
+use kara_persist::snapshot::{Collector, Form, Purpose, ShardSink, Taken, give_way};
 use kara_replication::replica::Filter;
 use parking_lot::Mutex;
 use std::io::{self, Write};
@@ -22,14 +22,33 @@ use std::time::{Duration, Instant};
 /// Units of work (a small entry is one) between two looks of others at the shard: some 50 us.
 const STEP: usize = 256;
 
-/// While others write, each step is followed by a rest as long as it computed, or twice that ([`Purpose::rests`]), and at
-/// most this. Who takes less than its share of a busy machine's processors isn't interrupted, and so not in the middle of
-/// a step, when others wait for its lock; giving the processor up between steps instead (`sched_yield`) puts it behind all
-/// others, milliseconds with the lock held.
-const REST_MAX: Duration = Duration::from_millis(1);
-
 /// How often it is seen whether the readers of a snapshot are still there.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Clients count as there for so long after a command: the next one may be waiting for the very processor that the snapshot
+/// keeps.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// Whether clients are served meanwhile.
+struct Traffic {
+    commands: u64,
+    last: Option<Instant>,
+}
+
+impl Traffic {
+    fn new(shared: &Shared) -> Traffic {
+        Traffic { commands: shared.stats.commands(), last: None }
+    }
+
+    fn is_there(&mut self, shared: &Shared) -> bool {
+        let commands = shared.stats.commands();
+        if commands != self.commands {
+            self.commands = commands;
+            self.last = Some(Instant::now());
+        }
+        self.last.is_some_and(|last| last.elapsed() < QUIET)
+    }
+}
 
 /// What the snapshot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,8 +252,9 @@ pub(super) fn preface(shared: &Shared, space: &Locked<'_>, now_ms: i64, aof_base
 }
 
 impl Begun {
-    /// Walks through all shards and writes; no error leaves a shard with the snapshot.
+    /// Walks through all shards and writes, on a thread of its own; no error leaves a shard with the snapshot.
     pub fn write<W: Write>(self, shared: &Shared, out: W, purpose: Purpose) -> io::Result<W> {
+        give_way(purpose);
         let job = self.job.clone();
         let result = self.walk_all(shared, out, purpose);
         if result.is_err() {
@@ -260,6 +280,7 @@ impl Begun {
         };
         let collector = &self.job.collector;
         let mut looked = Instant::now();
+        let mut traffic = Traffic::new(shared);
         let (mut paid, mut delay) = (0, self.key_delay);
         for (id, walking) in shared.keyspace.shard_ids().zip(&self.walking) {
             loop {
@@ -281,11 +302,20 @@ impl Begun {
                 walking.store(false, Relaxed);
                 drop(locked);
                 drop(ended);
-                drain(collector, &mut writer)?;
-                if collector.copied() > copied {
-                    // Waiting for a disk or a socket was rest enough.
+                let gives_way = match purpose {
+                    Purpose::File => collector.copied() > copied,
+                    Purpose::Replicas => traffic.is_there(shared),
+                };
+                if through || gives_way || collector.is_worth_writing() {
+                    drain(collector, &mut writer)?;
+                }
+                if gives_way {
+                    // Who takes less than its share of a busy machine's processors isn't interrupted, and so not in the middle
+                    // of a step, when others wait for its lock; giving the processor up between steps instead (`sched_yield`)
+                    // puts it behind all others, milliseconds with the lock held. Waiting for a disk or a socket was rest
+                    // enough.
                     let computed = Duration::from_nanos(thread_cpu_ns().saturating_sub(begun_ns));
-                    std::thread::sleep((computed * purpose.rests()).min(REST_MAX));
+                    std::thread::sleep(purpose.rest(computed));
                 }
                 // Also for those that were handed over by whoever was about to change them.
                 let new = collector.keys() - paid;

@@ -10,7 +10,7 @@ use kara_keyspace::Locked;
 use kara_persist::rdb::Version;
 use kara_persist::rdb::encode::{EncodeOptions, Encoder};
 use kara_persist::rdb::file::{RdbWriter, TempFile, path, record};
-use kara_persist::snapshot::{Purpose, give_way};
+use kara_persist::snapshot::Purpose;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -131,7 +131,6 @@ pub(crate) fn start_bgsave(shared: &Shared, config: &Config, space: &mut Locked<
     let target = path(&config.dbfilename);
     let incremental_sync = config.rdb_save_incremental_fsync;
     spawn(shared, begun, move |shared, begun| {
-        give_way(Purpose::File);
         let job = begun.job.clone();
         let name = format!("temp-bg-{}.rdb", std::process::id());
         let result = match create(shared, incremental_sync, &name) {

@@ -13,7 +13,7 @@ use kara_base::ids::DbIndex;
 use kara_keyspace::{Keyspace, KeyspaceOptions, Locked};
 use kara_persist::rdb::Version;
 use kara_persist::rdb::file::TempFile;
-use kara_persist::snapshot::{Purpose, give_way};
+use kara_persist::snapshot::Purpose;
 use kara_replication::ids::{ReplId, ReplIds, is_id};
 use kara_replication::replica::Filter;
 use std::io::{self, Read, Write};
@@ -69,7 +69,6 @@ where
     let begun = begin_as(shared, &config, &mut space, version, wanted.filter);
     let at = start.clone();
     spawn(shared, begun, move |shared, begun| {
-        give_way(Purpose::Replicas);
         done(begun.write(shared, out, Purpose::Replicas), at);
     })?;
     Ok(Some(start))

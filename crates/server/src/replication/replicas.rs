@@ -286,14 +286,16 @@ impl Replicas {
             Intake::Synced(links) => {
                 for mut link in links {
                     let conf = &link.member.replica.conf;
-                    link.phase = match (conf.rdb_channel, conf.rdb_only) {
-                        (true, _) => Phase::WaitMain,
-                        (false, true) => Phase::Done,
-                        (false, false) => Phase::WaitAck,
+                    // Online as soon as it has everything, as with the reference, though it loads yet.
+                    let (phase, state) = match (conf.rdb_channel, conf.rdb_only) {
+                        (true, _) => (Phase::WaitMain, ReplicaState::Transmitted),
+                        (false, true) => (Phase::Done, ReplicaState::Transmitted),
+                        (false, false) => (Phase::WaitAck, ReplicaState::Online),
                     };
+                    link.phase = phase;
                     link.since = Instant::now();
                     link.member.replica.ack_ms.store(clock_ms(), Relaxed);
-                    link.member.replica.set_state(ReplicaState::Transmitted);
+                    link.member.replica.set_state(state);
                     let text = format!(
                         "Streamed RDB transfer with replica {} succeeded (socket). Waiting for REPLCONF ACK from \
                          replica to enable streaming",
