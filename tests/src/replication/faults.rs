@@ -88,8 +88,13 @@ impl Stage<'_> {
             }
             Moment::BeyondLog => {
                 link.cut(how);
+                let behind =
+                    number(&mut self.upstream, "replication", "master_repl_offset") + TOO_MUCH_BYTES as u64;
                 let reply = primary.call(&["SET", "filler", &"f".repeat(TOO_MUCH_BYTES)]);
                 assert_eq!(reply.text(), "OK");
+                until("the upstream has it", || {
+                    number(&mut self.upstream, "replication", "master_repl_offset") >= behind
+                });
                 pause(100, 100);
             }
             Moment::FullSync => {
