@@ -177,6 +177,23 @@ fn shutdown_waits_for_replicas() {
     assert_eq!(r.run("GET k").text(), "1");
 }
 
+/// Where the data set comes by socket, the primary's part is done with its last byte, as with the reference.
+#[test]
+fn a_replica_is_online_while_it_loads_what_came() {
+    let primary = Product::Kara.start(&["--min-replicas-to-write", "1"]);
+    let replica = Product::Kara.start(&["--key-load-delay", "20000"]);
+    let (mut p, mut r) = (primary.client(), replica.client());
+    p.run("DEBUG POPULATE 500 key");
+    assert!(p.run("SET a b").text().starts_with("NOREPLICAS"));
+    follow(&replica, primary.port());
+    until("it has everything", || info(&mut p, "replication", "slave0").contains("state=online"));
+    assert_eq!(info(&mut r, "persistence", "loading"), "1", "ten seconds of loading are over already");
+    assert_eq!(info(&mut r, "replication", "master_link_status"), "down");
+    assert_eq!(p.run("SET a b").text(), "OK");
+    assert_eq!(p.run("WAIT 1 50"), Reply::Integer(0), "it has run nothing yet");
+    r.run("CONFIG SET key-load-delay 0");
+}
+
 /// D9: what is promoted in the middle of a full sync has its old data or none, never parts of both.
 #[test]
 fn d9_promotion_in_the_middle_of_a_full_sync_mixes_nothing() {

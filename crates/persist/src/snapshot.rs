@@ -34,7 +34,7 @@ const PART_COST: usize = 256;
 /// What one unit of the walk's budget stands for, bytes.
 const COST_BYTES: usize = 256;
 
-/// The longest rest.
+/// The longest rest of one that is for a file.
 const REST_MAX: Duration = Duration::from_millis(1);
 
 /// Whom a snapshot is for.
@@ -51,11 +51,10 @@ impl Purpose {
     /// writes, from a file; to any client, from replicas. There the shortest sleep there is does: whoever waits for the
     /// processor has it then.
     pub fn rest(self, computed: Duration) -> Duration {
-        let rest = match self {
-            Purpose::File => computed * 2,
+        match self {
+            Purpose::File => (computed * 2).min(REST_MAX),
             Purpose::Replicas => Duration::from_micros(1),
-        };
-        rest.min(REST_MAX)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn write(view: &View, page: &mut Exposition) {
     page.single("valkey_connected_replicas", Kind::Gauge, "Connected replicas.", replicas);
     let used = kara_base::alloc::used_memory();
     page.single("valkey_used_memory", Kind::Gauge, "Memory that the allocator has given out, bytes.", used);
-    let commands = shared.stats.totals().commands_processed;
+    let commands = shared.stats.commands();
     page.single("valkey_commands_processed_total", Kind::Counter, "Commands that were run.", commands);
     let config = view.config;
     for (name, help, value) in [
