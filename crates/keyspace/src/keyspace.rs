@@ -6,7 +6,6 @@
 use crossbeam_utils::CachePadded;
 use kara_base::hash::HashSeed;
 use kara_base::ids::{DbIndex, ShardId};
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::db::DbStats;
 use crate::entry::Entry;
 use crate::journal::Journal;
+use crate::lock::{Mutex, MutexGuard};
 use crate::locked::Locked;
 use crate::shard::Shard;
 use crate::table::TableHash;
@@ -44,18 +44,15 @@ pub struct Keyspace {
     journal: Journal,
     /// Somebody holds locks for long: see [`Keyspace::set_held_long`].
     held_long: AtomicBool,
-    /// Looks at a lock before the processor is given up; none where the holder can't run meanwhile.
+    /// Looks at a lock before a command sleeps until it is free; none where the holder can't run meanwhile.
     spins: u32,
 }
 
-/// Some 60 us: a shard is held for a batch of requests or a snapshot's step, both shorter. The lock's own wait would yield
-/// after a few looks, and who yields is passed over for a whole slice of the scheduler, 1 to 3 ms on a busy machine.
+/// Some 60 us: a shard is held for a batch of requests or a snapshot's step, both shorter.
 const SPINS: u32 = 1000;
 
 /// How long a wait for a lock lasts before it looks whether the lock is held for long.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// Between two tries of who must not wait for long.
-const NAP: Duration = Duration::from_micros(100);
 
 impl Keyspace {
     /// An empty keyspace. The number of shards is raised to the next power of two, at most 1024.
@@ -136,16 +133,8 @@ impl Keyspace {
 
     /// The shard if it can be had until then, for who can do without it.
     pub fn try_lock_one_until(&self, shard: ShardId, until: Instant) -> Option<Locked<'_>> {
-        // Not the lock's own way of waiting: it yields several times first, and on a busy machine each costs a time slice.
-        loop {
-            if let Some(guard) = self.shards[shard.0 as usize].try_lock() {
-                return Some(Locked::one(self, shard, guard));
-            }
-            if Instant::now() >= until {
-                return None;
-            }
-            std::thread::sleep(NAP);
-        }
+        let guard = self.shards[shard.0 as usize].try_lock_until(until)?;
+        Some(Locked::one(self, shard, guard))
     }
 
     /// A script that goes on and on holds locks (or no longer does): who can refuse its work instead of waiting shall.

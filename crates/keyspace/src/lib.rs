@@ -5,6 +5,7 @@ pub mod entry;
 pub mod expiry;
 pub mod journal;
 pub mod keyspace;
+mod lock;
 pub mod locked;
 pub mod shard;
 pub mod table;

@@ -5,13 +5,13 @@
 
 use kara_base::ids::{DbIndex, ShardId};
 use kara_base::rng::Rng;
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use crate::db::{DbStats, ExpiryUpdate, SetOutcome};
 use crate::entry::{Entry, NewValue, StrMut, StrValue};
 use crate::expiry::ExpireProgress;
 use crate::keyspace::{HashedKey, Keyspace, ScanBudget};
+use crate::lock::{self, MutexGuard};
 use crate::shard::{Detached, Shard};
 
 /// The locks of one shard, several, or all; released on drop.
@@ -48,6 +48,11 @@ impl<'k> Locked<'k> {
     /// Whether every shard is held.
     pub fn holds_all(&self) -> bool {
         self.shards.len() == self.keyspace.shards()
+    }
+
+    /// Whether somebody sleeps until one of the shards held is free.
+    pub fn is_awaited(&self) -> bool {
+        self.shards.iter().any(|(_, guard)| lock::is_awaited(guard))
     }
 
     /// Whether the shards of all these hashes are held.

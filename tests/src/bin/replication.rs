@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use kara_tests::replication::{
-    Latencies, Length, PAIRS, Side, Volume, WAYS, drill, full_sync, run_faults, run_pair,
+    Latencies, Layout, Length, PAIRS, Side, Volume, WAYS, drill, full_sync, run_faults, run_pair,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ const USAGE: &str =
     "replication matrix [--seconds N] [--seed N] [--pair N] [-- ARGUMENTS OF ALL SERVERS]: every pair of products, under load
 replication faults [--count N] [--seed N] [-- ARGUMENTS]: links of a chain broken at random
 replication drill [--seconds N]: two regions in network namespaces (as root), the primary's death and promotion
-replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [--clients-first] [--replica-last]
-    [-- ARGUMENTS]: seconds, latency and memory of a full sync between Valkey and us, each way; clients and replica can
-    stand for other machines': the first have the processors first, the second last";
+replication full-sync [--keys N] [--clients N] [--pause-us N] [--rounds N] [--pair N] [--together]
+    [-- ARGUMENTS]: seconds, latency and memory of a full sync between Valkey and us, each way; the primary on one
+    processor, clients (first) and replica on another, or all together on all";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -24,8 +24,7 @@ fn main() -> ExitCode {
         clients: 4,
         pause: Duration::from_micros(300),
         without: Duration::from_secs(10),
-        clients_first: false,
-        replica_last: false,
+        layout: Layout::OneCoreEach,
     };
     let mut rounds = 1;
     let mut rest = words.iter().skip(1);
@@ -38,8 +37,7 @@ fn main() -> ExitCode {
             "--keys" => volume.keys = number().unwrap_or(volume.keys),
             "--clients" => volume.clients = number().unwrap_or(volume.clients),
             "--pause-us" => volume.pause = number().map_or(volume.pause, Duration::from_micros),
-            "--clients-first" => volume.clients_first = true,
-            "--replica-last" => volume.replica_last = true,
+            "--together" => volume.layout = Layout::Together,
             "--rounds" => rounds = number().unwrap_or(rounds),
             "--seed" => seed = number().unwrap_or(seed),
             "--" => arguments = rest.by_ref().map(String::as_str).collect(),
@@ -84,16 +82,17 @@ fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
     let show = |Latencies { p50, p99, p999 }| format!("{p50:.2}/{p99:.2}/{p999:.2}");
     println!(
         "{primary:?} -> {replica:?}: {:.2} s, {:.2} of them sending; p50/p99/p99.9 {} ms (sending {}, loading {}), without \
-         {} (before {}, behind {}): p99.9 {:.2} times; {:.0} requests/s, without {:.0}; memory {:.3} times {} MB, and a log of {} MB",
+         {}: p99.9 {:.2} times (with the machine's standstills {:.2} ms, {:.2}); {:.0} requests/s, without {:.0}; memory {:.3} \
+         times {} MB, and a log of {} MB",
         figures.seconds,
         figures.sending_seconds,
         show(figures.during),
         show(figures.sending),
         show(figures.loading),
         show(figures.without),
-        show(figures.before),
-        show(figures.behind),
         figures.during.p999 / figures.without.p999,
+        figures.all_during.p999,
+        figures.all_without.p999,
         figures.during_rate,
         figures.without_rate,
         figures.memory_ratio(),

@@ -13,7 +13,7 @@ pub use drill::drill;
 pub use faults::{Faults, run as run_faults};
 pub use matrix::{Length, PAIRS, Pair, Product, run_pair};
 pub use proxy::{Cut, Proxy};
-pub use speed::{Latencies, Side, SyncFigures, Volume, WAYS, full_sync};
+pub use speed::{Latencies, Layout, Side, SyncFigures, Volume, WAYS, full_sync};
 
 use crate::{Client, Reply, Server};
 use std::time::{Duration, Instant};

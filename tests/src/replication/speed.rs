@@ -5,10 +5,12 @@ use super::{follow, info, number, until, until_caught_up};
 use crate::disk::load::{place, status};
 use crate::server::own_program;
 use crate::{Client, Server, peers};
+use kara_base::cpus;
 use kara_base::rng::Rng;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 /// What to measure.
@@ -21,10 +23,22 @@ pub struct Volume {
     pub pause: Duration,
     /// How long they are watched without a sync: so long before it, and again behind it, when the replica has gone.
     pub without: Duration,
-    /// The clients stand for other machines, and the replica: see [`Turn`].
-    pub clients_first: bool,
-    pub replica_last: bool,
+    pub layout: Layout,
 }
+
+/// Whose the processors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Two machines on one: the primary has the first processor for itself. Clients and replica have the second, where
+    /// clients wait for nobody: the replica computes all the time, they little. Where that isn't allowed they are equals.
+    OneCoreEach,
+    /// All are equals on all processors.
+    Together,
+}
+
+/// The processors of [`Layout::OneCoreEach`].
+const PRIMARYS: &[u8] = b"0";
+const OTHERS: &[u8] = b"1";
 
 /// Who syncs from whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +62,15 @@ pub struct SyncFigures {
     pub seconds: f64,
     /// Until the primary had sent its data set.
     pub sending_seconds: f64,
-    /// The primary's clients without a sync, and that apart for before it and behind it; until the link was up; and the two parts of that: while
-    /// the primary sent its data set, and while the replica loaded it.
+    /// The primary's clients without a sync; until the link was up; and the two parts of that: while the primary sent its
+    /// data set, and while the replica loaded it. Moments in which the machine stood still ([`Standstills`]) don't count.
     pub without: Latencies,
-    pub before: Latencies,
-    pub behind: Latencies,
     pub during: Latencies,
     pub sending: Latencies,
     pub loading: Latencies,
+    /// The first two with every moment.
+    pub all_without: Latencies,
+    pub all_during: Latencies,
     /// Requests a second of all clients, without and meanwhile.
     pub without_rate: f64,
     pub during_rate: f64,
@@ -87,6 +102,8 @@ impl Latencies {
 struct Request {
     sent: Instant,
     ms: f64,
+    /// A processor stood still meanwhile.
+    stood_still: bool,
 }
 
 impl SyncFigures {
@@ -96,22 +113,10 @@ impl SyncFigures {
     }
 }
 
-/// Whom the processors are for: on other machines replica and clients would have their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// Nobody keeps it waiting. Clients: they compute little.
-    First,
-    /// It gets what others leave. The replica: it computes all the time.
-    Last,
-}
-
-/// `thread`: one thread, or a process. Where this isn't allowed all are equal, and the figures are what that makes of them.
-fn schedule(turn: Turn, thread: &str) {
-    let words = match turn {
-        Turn::First => vec!["-r", "-p", "1", thread],
-        Turn::Last => vec!["-a", "-i", "-p", "0", thread],
-    };
-    let _ = Command::new("chrt").args(words).output();
+/// Lets the calling thread have its processor whenever it wants it and nobody more urgent does; false where that isn't allowed.
+fn go_first(urgency: u8) -> bool {
+    let run = Command::new("chrt").args(["-r", "-p", &urgency.to_string(), &own_thread()]).output();
+    run.is_ok_and(|run| run.status.success())
 }
 
 /// The calling thread's number.
@@ -140,8 +145,8 @@ fn with_allocator() -> PathBuf {
 
 /// Writes over random keys until told to stop.
 fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> Vec<Request> {
-    if volume.clients_first {
-        schedule(Turn::First, &own_thread());
+    if volume.layout == Layout::OneCoreEach {
+        go_first(1);
     }
     let mut rng = Rng::new(seed);
     let value = "x".repeat(usize::try_from(volume.value_bytes).unwrap_or(64));
@@ -150,7 +155,7 @@ fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> V
         let key = format!("key:{}", rng.next_u64() % volume.keys);
         let sent = Instant::now();
         let reply = client.call(&["SET", &key, &value]);
-        requests.push(Request { sent, ms: sent.elapsed().as_secs_f64() * 1e3 });
+        requests.push(Request { sent, ms: sent.elapsed().as_secs_f64() * 1e3, stood_still: false });
         assert_eq!(reply.text(), "OK");
         if !volume.pause.is_zero() {
             std::thread::sleep(volume.pause);
@@ -163,16 +168,74 @@ fn write(client: &mut Client, volume: Volume, seed: u64, stop: &AtomicBool) -> V
 fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> Vec<Request> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let standstills = Standstills::watch(scope, &stop);
         let writers: Vec<_> = (0..volume.clients)
             .map(|n| {
-                let (mut client, stop) = (primary.client(), &stop);
+                let mut client = primary.client();
+                let stop = &stop;
                 scope.spawn(move || write(&mut client, volume, n + 1, stop))
             })
             .collect();
         work();
         stop.store(true, Relaxed);
-        writers.into_iter().flat_map(|writer| writer.join().unwrap_or_default()).collect()
+        let requests = writers.into_iter().flat_map(|writer| writer.join().unwrap_or_default()).collect();
+        standstills.mark(requests)
     })
+}
+
+/// When processors of the machine stood still: a thread that is more urgent than everything was woken late. Virtual
+/// processors do, for milliseconds, when their host gives their time to others.
+struct Standstills<'scope> {
+    watchers: Vec<ScopedJoinHandle<'scope, Vec<(Instant, Instant)>>>,
+}
+
+impl<'scope> Standstills<'scope> {
+    const PERIOD: Duration = Duration::from_micros(200);
+    /// Being woken takes some 50 us; a system call isn't interrupted.
+    const LATE: Duration = Duration::from_micros(300);
+
+    fn watch<'env>(scope: &'scope Scope<'scope, 'env>, stop: &'env AtomicBool) -> Standstills<'scope> {
+        let watchers = [PRIMARYS, OTHERS].map(|processor| {
+            scope.spawn(move || {
+                cpus::keep_to(processor);
+                let mut seen = Vec::new();
+                // Anybody else is woken late by others.
+                let is_urgent = go_first(2);
+                while is_urgent && !stop.load(Relaxed) {
+                    seen.extend(Self::wait_for_one(stop));
+                }
+                seen
+            })
+        });
+        Standstills { watchers: watchers.into() }
+    }
+
+    fn wait_for_one(stop: &AtomicBool) -> Option<(Instant, Instant)> {
+        while !stop.load(Relaxed) {
+            let due = Instant::now() + Self::PERIOD;
+            std::thread::sleep(Self::PERIOD);
+            let woken = Instant::now();
+            if woken > due + Self::LATE {
+                return Some((due, woken));
+            }
+        }
+        None
+    }
+
+    /// Marks the requests that were under way in such a moment.
+    fn mark(self, mut requests: Vec<Request>) -> Vec<Request> {
+        let mut seen: Vec<_> =
+            self.watchers.into_iter().flat_map(|watcher| watcher.join().unwrap_or_default()).collect();
+        seen.sort_unstable();
+        for request in &mut requests {
+            let answered = request.sent + Duration::from_secs_f64(request.ms / 1e3);
+            // No standstill is longer than a second.
+            let first = seen.partition_point(|(from, _)| *from + Duration::from_secs(1) < request.sent);
+            let near = seen.get(first..).unwrap_or_default().iter().take_while(|(from, _)| *from < answered);
+            request.stood_still = near.into_iter().any(|(_, until)| *until > request.sent);
+        }
+        requests
+    }
 }
 
 /// Fills a primary and lets a replica follow it.
@@ -180,10 +243,16 @@ fn meanwhile(primary: &Server, volume: Volume, work: impl FnOnce()) -> Vec<Reque
 /// # Panics
 /// Where the sync doesn't come off, or a key is missing behind it.
 pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigures {
-    let (primary, replica) = (way.0.start(more), way.1.start(more));
-    if volume.replica_last {
-        schedule(Turn::Last, &replica.pid().to_string());
-    }
+    // What a thread starts stays where it is.
+    let keep_to = |processors| {
+        if volume.layout == Layout::OneCoreEach {
+            cpus::keep_to(processors);
+        }
+    };
+    keep_to(PRIMARYS);
+    let primary = way.0.start(more);
+    keep_to(OTHERS);
+    let replica = way.1.start(more);
     let (mut p, mut r) = (primary.client(), replica.client());
     for client in [&mut p, &mut r] {
         let _ = client.set_timeout(Duration::from_secs(600));
@@ -219,18 +288,21 @@ pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigure
     assert_eq!(number(&mut p, "stats", "sync_full"), 1, "{what}: it took more than one");
     drop(replica);
     let behind = meanwhile(&primary, volume, || std::thread::sleep(volume.without));
-    let (sending, loading): (Vec<Request>, Vec<Request>) =
-        during.iter().partition(|request| request.sent < sent);
+    let without: Vec<Request> = before.into_iter().chain(behind).collect();
+    let in_time = |until_sent: Option<bool>| {
+        let counts = during.iter().filter(|request| !request.stood_still);
+        Latencies::of(counts.filter(|request| until_sent.is_none_or(|until| (request.sent < sent) == until)))
+    };
     SyncFigures {
         seconds: took.as_secs_f64(),
         sending_seconds: sent.duration_since(begun).as_secs_f64(),
-        without: Latencies::of(before.iter().chain(&behind)),
-        before: Latencies::of(&before),
-        behind: Latencies::of(&behind),
-        during: Latencies::of(&during),
-        sending: Latencies::of(&sending),
-        loading: Latencies::of(&loading),
-        without_rate: (before.len() + behind.len()) as f64 / (volume.without * 2).as_secs_f64(),
+        without: Latencies::of(without.iter().filter(|request| !request.stood_still)),
+        during: in_time(None),
+        sending: in_time(Some(true)),
+        loading: in_time(Some(false)),
+        all_without: Latencies::of(&without),
+        all_during: Latencies::of(&during),
+        without_rate: without.len() as f64 / (volume.without * 2).as_secs_f64(),
         during_rate: during.len() as f64 / took.as_secs_f64(),
         resident_bytes,
         peak_bytes,

@@ -300,12 +300,15 @@ impl Begun {
                 let through = locked.shards_mut().all(|(_, shard)| shard.snapshot_step(step));
                 let ended = through.then(|| end(shared, &mut locked));
                 walking.store(false, Relaxed);
+                let awaited = locked.is_awaited();
                 drop(locked);
                 drop(ended);
-                let gives_way = match purpose {
-                    Purpose::File => collector.copied() > copied,
-                    Purpose::Replicas => traffic.is_there(shared),
-                };
+                // Who has waited for the shard is woken now, and has it if this thread doesn't take it again at once.
+                let gives_way = awaited
+                    || match purpose {
+                        Purpose::File => collector.copied() > copied,
+                        Purpose::Replicas => traffic.is_there(shared),
+                    };
                 if through || gives_way || collector.is_worth_writing() {
                     drain(collector, &mut writer)?;
                 }
