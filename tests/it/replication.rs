@@ -177,6 +177,46 @@ fn shutdown_waits_for_replicas() {
     assert_eq!(r.run("GET k").text(), "1");
 }
 
+/// A replica that was stopped takes over when it goes on, with what its primary had sent it meanwhile, so that the old primary
+/// needn't get everything again.
+#[test]
+fn who_takes_over_runs_first_what_it_was_sent() {
+    let (primary, replica, mut p, mut r) = synced_pair(&[]);
+    signal_and_wait(&replica, "-STOP");
+    for n in 0..5000 {
+        p.run(&format!("RPUSH list:{} {n}", n % 10));
+    }
+    let target = format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 100 FORCE", replica.port());
+    assert_eq!(p.run(&target).text(), "OK");
+    let state = |p: &mut Client| info(p, "replication", "master_failover_state");
+    until("it hands over", || state(&mut p) == "failover-in-progress");
+    signal_and_wait(&replica, "-CONT");
+    until("it has handed over", || state(&mut p) == "no-failover");
+    until_linked("the old primary", &primary);
+    assert_eq!(info(&mut r, "replication", "role"), "master");
+    assert_eq!((number(&mut r, "stats", "sync_full"), number(&mut r, "stats", "sync_partial_ok")), (0, 1));
+    assert_eq!(r.run("LLEN list:9"), Reply::Integer(500));
+    until_equal("behind it", &mut r, &mut p);
+}
+
+/// What the primary never sent can't be waited for: it is given up soon, and the old primary gets all data.
+#[test]
+fn who_takes_over_waits_for_nothing_that_does_not_come() {
+    let (primary, replica, mut p, mut r) = synced_pair(&["--repl-timeout", "600"]);
+    p.run("SET a b");
+    until_equal("before", &mut p, &mut r);
+    let id = info(&mut r, "replication", "master_replid");
+    let next = number(&mut r, "replication", "slave_repl_offset") + 1000;
+    let begun = std::time::Instant::now();
+    let mut asks = replica.client();
+    let request = ["PSYNC", &id, &next.to_string(), "FAILOVER"].map(|word| word.as_bytes().to_vec());
+    asks.send(&[request.to_vec()]).unwrap();
+    until("it has taken over", || info(&mut r, "replication", "role") == "master");
+    assert!(begun.elapsed() >= Duration::from_millis(100), "it didn't wait");
+    assert_eq!(r.run("GET a").text(), "b");
+    drop(primary);
+}
+
 /// Where the data set comes by socket, the primary's part is done with its last byte, as with the reference.
 #[test]
 fn a_replica_is_online_while_it_loads_what_came() {

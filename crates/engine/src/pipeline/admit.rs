@@ -134,6 +134,7 @@ impl Engine {
             return refuse(CommandError::text("ERR Replica can't interact with the keyspace"));
         }
         match self.redirection(command, session) {
+            None if self.takes_over_later(command, args) => return Ok(Verdict::Postpone),
             None => {}
             Some(Elsewhere::Later) => return Ok(Verdict::Postpone),
             Some(Elsewhere::To(error)) => return refuse(error),
