@@ -35,28 +35,31 @@ impl RawLock {
     /// Takes it as soon as it is free; false when the time was over first.
     #[cold]
     fn wait(&self, until: Option<Instant>) -> bool {
-        let is_free = |_: &u32| {
+        let is_free = |_| {
             std::hint::spin_loop();
             self.0.load(Relaxed) == FREE
         };
-        if (0..LOOKS).any(|look| is_free(&look)) && self.try_lock() {
-            return true;
-        }
-        // Others may sleep, too: from here on it is left as awaited by whoever takes it.
-        while self.0.swap(AWAITED, Acquire) != FREE {
+        let mut taken = HELD;
+        loop {
+            if (0..LOOKS).any(is_free) && self.0.compare_exchange(FREE, taken, Acquire, Relaxed).is_ok() {
+                return true;
+            }
+            if self.0.swap(AWAITED, Acquire) == FREE {
+                return true;
+            }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return false;
             }
             let left = left.and_then(|left| Timespec::try_from(left).ok());
             match futex::wait(&self.0, Flags::PRIVATE, AWAITED, left.as_ref()) {
-                // Free meanwhile, or over time: seen above.
                 Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
                 // A kernel that refuses it.
                 Err(_) => std::thread::yield_now(),
             }
+            // Only one of those that sleep is woken: whoever takes it from here on wakes the next.
+            taken = AWAITED;
         }
-        true
     }
 
     #[cold]
@@ -168,6 +171,30 @@ mod tests {
             }
         });
         assert!(!lock.is_locked());
+    }
+
+    /// It isn't handed over, but who has it most of the time doesn't have it for ever.
+    #[test]
+    fn a_greedy_holder_starves_nobody() {
+        let lock = Mutex::new(0_u32);
+        let begun = Instant::now();
+        scope(|scope| {
+            let greedy = scope.spawn(|| {
+                while *lock.lock() < 50 && begun.elapsed() < Duration::from_secs(20) {
+                    let held = lock.lock();
+                    let since = Instant::now();
+                    while since.elapsed() < Duration::from_micros(50) {
+                        std::hint::spin_loop();
+                    }
+                    drop(held);
+                }
+            });
+            for _ in 0..50 {
+                *lock.lock() += 1;
+            }
+            assert!(greedy.join().is_ok());
+        });
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

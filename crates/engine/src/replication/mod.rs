@@ -7,6 +7,7 @@ pub mod farewell;
 mod own_keys;
 mod peek;
 pub mod sync;
+mod takeover;
 pub mod upstream;
 mod waits;
 
@@ -21,7 +22,7 @@ use crate::pipeline::Engine;
 use crate::registry::{Command, Role};
 use crate::session::{Origin, Session};
 use crate::shared::{Hold, Shared};
-use crate::spec::{Flags, Locks};
+use crate::spec::Flags;
 use kara_base::ids::DbIndex;
 use kara_keyspace::{JournalSink, Locked};
 use kara_replication::backlog::Backlog;
@@ -32,9 +33,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-
-/// A stream that we haven't got on in for so long has nothing more for us.
-const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// Bits of the gate that commands look at.
 pub mod gate {
@@ -661,25 +659,6 @@ impl Replication {
         self.become_replica(shared, &space, &host, port, true);
     }
 
-    /// Whether a primary that hands over, and wants the stream from here on, is to wait: what it has sent us isn't all run,
-    /// and it could only continue what we send as far as we have got. No longer than we get on.
-    fn is_behind(&self, id: &[u8], next: u64) -> bool {
-        let mut state = self.state.lock();
-        let end = self.backlog.end();
-        let ours = state.ids.id.as_bytes() == id;
-        let Some(primary) = state.primary.as_mut().filter(|primary| primary.link == Link::Connected) else {
-            return false;
-        };
-        if !ours || next <= end.saturating_add(1) {
-            return false;
-        }
-        let (_, since) = *primary.behind.insert(match primary.behind {
-            Some((at, since)) if at == end => (at, since),
-            _ => (end, Instant::now()),
-        });
-        since.elapsed() < STANDSTILL
-    }
-
     /// The target won't have it: we go on as the primary that we were.
     pub fn failover_rejected(&self, shared: &Shared, epoch: u64) {
         let space = shared.keyspace.lock_all();
@@ -733,17 +712,6 @@ pub(crate) enum Elsewhere {
 }
 
 impl Engine {
-    /// Whether this is PSYNC with FAILOVER, and its sender is to wait (see [`Replication::is_behind`]).
-    pub(crate) fn takes_over_later(&self, command: Command, args: &[&[u8]]) -> bool {
-        command.spec.locks == Locks::All
-            && command.full_name == "psync"
-            && args.get(3).is_some_and(|word| word.eq_ignore_ascii_case(b"failover"))
-            && args.get(1).zip(args.get(2)).is_some_and(|(id, next)| {
-                let next = std::str::from_utf8(next).ok().and_then(|next| next.parse().ok());
-                next.is_some_and(|next| self.shared.replication.is_behind(id, next))
-            })
-    }
-
     /// Whether the client shall ask the primary itself (CLIENT CAPA REDIRECT).
     pub(crate) fn redirection(&self, command: Command, session: &Session) -> Option<Elsewhere> {
         let replication = &self.shared.replication;
