@@ -20,7 +20,7 @@ const PROGRAMS: &[&str] = &["server", "cli", "benchmark", "check-rdb", "check-ao
 const COPIED: &[&str] = &["runtest", "runtest-sentinel", "runtest-cluster", "valkey.conf", "sentinel.conf"];
 
 /// Units that go on for a fixed time: how many tests that makes is the machine's.
-const BY_TIME: &[&str] = &["integration/psync2"];
+const BY_TIME: &[&str] = &["integration/psync2", "integration/psync2-reg"];
 
 struct Options {
     tree: PathBuf,
