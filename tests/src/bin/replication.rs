@@ -82,7 +82,7 @@ fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
     let show = |Latencies { p50, p99, p999 }| format!("{p50:.2}/{p99:.2}/{p999:.2}");
     println!(
         "{primary:?} -> {replica:?}: {:.2} s, {:.2} of them sending; p50/p99/p99.9 {} ms (sending {}, loading {}), without \
-         {}: p99.9 {:.2} times (with the machine's standstills {:.2} ms, {:.2}); {:.0} requests/s, without {:.0}; memory {:.3} \
+         {}: p99.9 {:.2} times (with the machine's standstills, {:.2} and {:.2} % of requests, {:.2} ms, {:.2}); {:.0} requests/s, without {:.0}; memory {:.3} \
          times {} MB, and a log of {} MB",
         figures.seconds,
         figures.sending_seconds,
@@ -91,6 +91,8 @@ fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
         show(figures.loading),
         show(figures.without),
         figures.during.p999 / figures.without.p999,
+        figures.left_out[1] * 1e2,
+        figures.left_out[0] * 1e2,
         figures.all_during.p999,
         figures.all_without.p999,
         figures.during_rate,

@@ -71,6 +71,8 @@ pub struct SyncFigures {
     /// The first two with every moment.
     pub all_without: Latencies,
     pub all_during: Latencies,
+    /// The share of requests that didn't count, without and meanwhile.
+    pub left_out: [f64; 2],
     /// Requests a second of all clients, without and meanwhile.
     pub without_rate: f64,
     pub during_rate: f64,
@@ -302,6 +304,10 @@ pub fn full_sync(way: (Side, Side), volume: Volume, more: &[&str]) -> SyncFigure
         loading: in_time(Some(false)),
         all_without: Latencies::of(&without),
         all_during: Latencies::of(&during),
+        left_out: [&without, &during].map(|requests| {
+            requests.iter().filter(|request| request.stood_still).count() as f64
+                / requests.len().max(1) as f64
+        }),
         without_rate: without.len() as f64 / (volume.without * 2).as_secs_f64(),
         during_rate: during.len() as f64 / took.as_secs_f64(),
         resident_bytes,
