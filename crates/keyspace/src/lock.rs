@@ -57,7 +57,7 @@ impl RawLock {
                 // A kernel that refuses it.
                 Err(_) => std::thread::yield_now(),
             }
-            // Only one of those that sleep is woken: whoever takes it from here on wakes the next.
+            // Only one of those that sleep is woken: if this thread takes it now, it wakes the next.
             taken = AWAITED;
         }
     }

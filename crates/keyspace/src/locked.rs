@@ -50,7 +50,7 @@ impl<'k> Locked<'k> {
         self.shards.len() == self.keyspace.shards()
     }
 
-    /// Whether somebody sleeps until one of the shards held is free.
+    /// Whether somebody may sleep until one of the shards held is free.
     pub fn is_awaited(&self) -> bool {
         self.shards.iter().any(|(_, guard)| lock::is_awaited(guard))
     }

@@ -82,8 +82,8 @@ fn show_sync(primary: Side, replica: Side, volume: Volume, arguments: &[&str]) {
     let show = |Latencies { p50, p99, p999 }| format!("{p50:.2}/{p99:.2}/{p999:.2}");
     println!(
         "{primary:?} -> {replica:?}: {:.2} s, {:.2} of them sending; p50/p99/p99.9 {} ms (sending {}, loading {}), without \
-         {}: p99.9 {:.2} times (with the machine's standstills, {:.2} and {:.2} % of requests, {:.2} ms, {:.2}); {:.0} requests/s, without {:.0}; memory {:.3} \
-         times {} MB, and a log of {} MB",
+         {}: p99.9 {:.2} times (with the machine's standstills, {:.2} and {:.2} % of requests, {:.2} ms, {:.2}); {:.0} \
+         requests/s, without {:.0}; memory {:.3} times {} MB, and a log of {} MB",
         figures.seconds,
         figures.sending_seconds,
         show(figures.during),
